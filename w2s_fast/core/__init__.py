@@ -1,0 +1,1 @@
+"""Specs, ids and hashing, rows, statistics, protocols, errors: standard library and numpy only."""

@@ -1,0 +1,67 @@
+"""Canonical JSON, digests and row ids."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ID_BYTES = 16
+"""A row id is this many bytes of a sha256, written as twice as many hex digits (plus `#2` for a repetition)."""
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no spaces, ASCII, and NaN or infinity refused (ValueError)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest_json(value: Any) -> str:
+    """sha256 (hex) of `canonical_json(value)`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def digest_bytes(data: bytes | bytearray | memoryview) -> str:
+    """sha256 (hex) of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_ids(ids: Iterable[str]) -> str:
+    """sha256 (hex) over row ids in order, one per line."""
+    h = hashlib.sha256()
+    for i in ids:
+        h.update(i.encode())
+        h.update(b"\n")
+    return h.hexdigest()
+
+
+def row_id(content: bytes) -> str:
+    """The id of an image from its bytes: the first 16 bytes of their sha256, as 32 hex digits."""
+    return hashlib.sha256(content).hexdigest()[: 2 * ID_BYTES]
+
+
+def number_repeats(ids: Sequence[str]) -> tuple[str, ...]:
+    """Append `#2`, `#3`, ... to the second, third, ... occurrence of an id, in order."""
+    seen: dict[str, int] = {}
+    out: list[str] = []
+    for i in ids:
+        seen[i] = seen.get(i, 0) + 1
+        out.append(i if seen[i] == 1 else f"{i}#{seen[i]}")
+    return tuple(out)
+
+
+def pack_ids(ids: Sequence[str]) -> NDArray[np.uint8]:
+    """Row ids as u8 [n, 16]; a repeated or foreign id (`...#2`, or not 32 hex digits) is packed as a sha256 of its text."""
+    out = np.empty((len(ids), ID_BYTES), np.uint8)
+    for row, text in enumerate(ids):
+        try:
+            raw = bytes.fromhex(text)
+        except ValueError:
+            raw = b""
+        if len(raw) != ID_BYTES:
+            raw = hashlib.sha256(text.encode()).digest()[:ID_BYTES]
+        out[row] = np.frombuffer(raw, np.uint8)
+    return out

@@ -1,0 +1,123 @@
+"""Result rows: one JSON line per run and selection, appended with a single write, read back whole or reported."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypedDict
+
+from w2s_fast.core.errors import DataError
+
+SCHEMA = 1
+
+
+class Row(TypedDict, total=False):
+    """A result. Accuracies and PGR are fractions; null means not applicable, never NaN. See DESIGN, the protocol."""
+
+    schema: int
+    run_id: str
+    status: str
+    data: str
+    domain: str
+    weak: str
+    weak_seed: int | None
+    strong: str
+    method: str
+    head: str
+    loss: str
+    init: str
+    init_norm: float | None
+    feat_scale: float | None
+    template: str | None
+    supervision: str
+    seed: int
+    split_seed: int
+    selection: str
+    selected_epoch: int | None
+    acc_weak: float | None
+    acc_zero_shot: float | None
+    acc_fusion: float | None
+    acc_w2s: float | None
+    acc_w2s_pool: float | None
+    acc_ceiling: float | None
+    acc_ceiling_best: float | None
+    pgr: float | None
+    pgr_best: float | None
+    pgr_zs: float | None
+    pgr_flag: str | None
+    agreement: float | None
+    agree_right: float | None
+    agree_wrong: float | None
+    n_train: int
+    n_test: int
+    optimizer: str
+    schedule: str
+    lr: float | None
+    warmup: float | None
+    weight_decay: float | None
+    epochs: int
+    batch_size: int
+    tau_s: float | None
+    tau_w: float | None
+    precision: str
+    device: str
+    seconds: float
+    split_hash: str
+    feature_key: str | None
+    weak_key: str | None
+    text_key: str | None
+    preds: str | None
+    code: str
+    note: str | None
+
+
+def clean(value: Any) -> Any:
+    """A JSON-ready copy in which NaN and infinities are null."""
+    if isinstance(value, dict):
+        return {str(k): clean(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(v) for v in value]
+    if hasattr(value, "item") and not isinstance(value, str | bytes):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def dump(row: Row | dict[str, Any]) -> str:
+    """One line of JSON, keys in the order of the row, no NaN."""
+    return json.dumps(clean(dict(row)), ensure_ascii=False, allow_nan=False)
+
+
+def append(path: str | Path, rows: Iterable[Row]) -> None:
+    """Append rows to a JSONL file, one `write` per line, so that concurrent writers never interleave within a line."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        for row in rows:
+            os.write(fd, (dump(row) + "\n").encode())
+    finally:
+        os.close(fd)
+
+
+def read(path: str | Path, *, torn: list[str] | None = None) -> Iterator[Row]:
+    """Rows of a JSONL file; a torn last line is skipped and appended to `torn`, a bad line elsewhere is a `DataError`."""
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        raise DataError(f"no results file {path}; make one with: w2s-fast train --out {path}") from None
+    last = max((i for i, line in enumerate(lines) if line.strip()), default=-1)
+    for number, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line)
+        except ValueError:
+            if number != last:
+                raise DataError(f"{path}, line {number + 1}: not a JSON row; remove or repair that line") from None
+            if torn is not None:
+                torn.append(f"{path}, line {number + 1}: a torn last line was skipped")
