@@ -43,7 +43,7 @@ class BankStale(CacheError):
 
 
 class Damaged(CacheError):
-    """Bytes of the cache are not the bytes that were committed; the message names file, rows and the mending command."""
+    """Bytes of the cache are not those that were committed; the message names file, rows and the mending command."""
 
 
 class NewerFormat(CacheError):

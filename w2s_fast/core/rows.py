@@ -105,7 +105,7 @@ def append(path: str | Path, rows: Iterable[Row]) -> None:
 
 
 def read(path: str | Path, *, torn: list[str] | None = None) -> Iterator[Row]:
-    """Rows of a JSONL file; a torn last line is skipped and appended to `torn`, a bad line elsewhere is a `DataError`."""
+    """Rows of a JSONL file; a torn last line is skipped and told to `torn`, a bad line elsewhere is a `DataError`."""
     try:
         lines = Path(path).read_bytes().split(b"\n")
     except FileNotFoundError:

@@ -74,7 +74,8 @@ def parse(text: str | Spec) -> Spec:
 
 def split_list(text: str) -> list[str]:
     """Split `kd, gce(q=.5), ce` at the commas outside brackets and quotes."""
-    parts, depth, quote, start = [], 0, "", 0
+    parts: list[str] = []
+    depth, quote, start = 0, "", 0
     for i, c in enumerate(text):
         if quote:
             quote = "" if c == quote else quote
@@ -103,7 +104,7 @@ def _literal(node: ast.expr, text: str, key: str) -> Any:
         value = ast.literal_eval(node)
     except ValueError:
         raise SpecError(f"{text!r}: {key} is not a literal number, string, True, False, None or list") from None
-    values = value if isinstance(value, list) else [value]
+    values: list[Any] = value if isinstance(value, list) else [value]
     if not values or not all(v is None or isinstance(v, bool | int | float | str) for v in values):
         raise SpecError(f"{text!r}: {key} is not a literal number, string, True, False, None or a flat list of them")
     return value
