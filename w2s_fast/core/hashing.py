@@ -54,7 +54,7 @@ def number_repeats(ids: Sequence[str]) -> tuple[str, ...]:
 
 
 def pack_ids(ids: Sequence[str]) -> NDArray[np.uint8]:
-    """Row ids as u8 [n, 16]; a repeated or foreign id (`...#2`, or not 32 hex digits) is packed as its text's sha256."""
+    """Row ids as u8 [n, 16]; a repeated or foreign id (`...#2`, or not 32 hex digits) gives its text's sha256."""
     out = np.empty((len(ids), ID_BYTES), np.uint8)
     for row, text in enumerate(ids):
         try:
