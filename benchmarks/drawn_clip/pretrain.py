@@ -88,7 +88,7 @@ def normalised(pixels: NDArray[np.uint8]) -> Tensor:
 
 @torch.no_grad()
 def zero_shot(
-    model: torch.nn.Module, ids: Sequence[int], *, space: str, per_class: int, names: Sequence[str] = drawn.CLASSES
+    model: open_clip.CLIP, ids: Sequence[int], *, space: str, per_class: int, names: Sequence[str] = drawn.CLASSES
 ) -> dict[str, float]:
     """Accuracy in percent per domain with the prompt "a photo of a {name}", over `per_class` images of each name."""
     model.eval()
@@ -105,9 +105,7 @@ def zero_shot(
     return result
 
 
-def train(
-    model: torch.nn.Module, pixels: NDArray[np.uint8], tokens: Tensor, s: Pretraining
-) -> Iterator[dict[str, Any]]:
+def train(model: open_clip.CLIP, pixels: NDArray[np.uint8], tokens: Tensor, s: Pretraining) -> Iterator[dict[str, Any]]:
     """Symmetric contrastive training with AdamW; yields step, loss and scale ten times an epoch."""
     rng = np.random.default_rng([s.seed, 1])
     flat = [p for p in model.parameters() if p.ndim < 2]
@@ -137,7 +135,7 @@ def train(
             yield {"step": step, "loss": round(loss.item(), 3), "scale": round(model.logit_scale.exp().item(), 1)}
 
 
-def save(folder: Path, model: torch.nn.Module, ids: list[int], config: dict[str, Any]) -> None:
+def save(folder: Path, model: open_clip.CLIP, ids: list[int], config: dict[str, Any]) -> None:
     """Write weights (fp16), configuration and vocabulary where open_clip's `local-dir:` looks for them."""
     folder.mkdir(parents=True, exist_ok=True)
     half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in model.state_dict().items()}
@@ -172,13 +170,14 @@ def main() -> None:
     model.visual = model.visual.to(memory_format=torch.channels_last)
     for line in train(model, pixels, tokens, s):
         line["seconds"] = round(time.perf_counter() - started)
-        if line["step"] % (len(pixels) // s.batch_size) == 0:
+        if line["step"] % 1000 < len(pixels) // s.batch_size // 10:
             line["zero_shot"] = zero_shot(model, ids, space="train", per_class=5)
         print(json.dumps(line), flush=True)
     minutes = round((time.perf_counter() - started) / 60, 1)
 
     save(folder, model, ids, config)
     reloaded = open_clip.create_model(f"local-dir:{folder}", precision="fp32")
+    assert isinstance(reloaded, open_clip.CLIP)
     changed = [f"--{k.replace('_', '-')}={v}" for k, v in vars(s).items() if v != getattr(Pretraining, k)]
     card: dict[str, Any] = {
         "command": shlex.join(["OMP_NUM_THREADS=1", "python", "-m", "benchmarks.drawn_clip.pretrain", *changed]),

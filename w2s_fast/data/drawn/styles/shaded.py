@@ -13,7 +13,7 @@ from w2s_fast.data.drawn.paint import FULL, Colour, Ink, colour, fill, finish, p
 from w2s_fast.data.drawn.pose import Pose, place
 
 Drawing = tuple[NDArray[np.uint8], str | None]
-Pixels = NDArray[np.float32]
+Pixels = NDArray[np.floating]
 _IN_VIEW = Pose(scale=(0.68, 0.95), shift=0.12)
 _BRUSHED = Pose(warp=0.1, scale=(0.68, 0.95), shift=0.12)
 

@@ -1,0 +1,186 @@
+"""Weak supervisors: they learn, they are reproducible, and they leave the global generators alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from w2s_fast.backbones.drawn_cnn import DrawnCNN
+from w2s_fast.core.errors import DataError, TrainError, UsageError
+from w2s_fast.data import drawn
+from w2s_fast.finetune.weak import DRAWN_RECIPE, FINETUNE_RECIPE, WeakRecipe, augmented, fit_supervisor, seeded
+
+SHORT = dataclasses.replace(DRAWN_RECIPE, steps=120, batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def few() -> tuple[torch.Tensor, torch.Tensor]:
+    """Three classes, eight clipart images each: uint8 [24, 3, 32, 32] and labels [24]."""
+    names = ("fish", "house", "star")
+    pixels = [drawn.render("clipart", name, space="train", index=i) for name in names for i in range(8)]
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2), torch.arange(3).repeat_interleave(8)
+
+
+def fitted(few, *, seed: int, recipe: WeakRecipe = SHORT) -> tuple[DrawnCNN, dict[str, list[float]]]:
+    with seeded(seed):
+        model = DrawnCNN(3)
+    return model, fit_supervisor(model, *few, recipe=recipe, seed=seed)
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([v.flatten().double() for v in model.state_dict().values()])
+
+
+def test_overfits_a_few_images(few):
+    model, curves = fitted(few, seed=0)
+    assert not model.training
+    with torch.no_grad():
+        guesses = model(few[0].float() / 127.5 - 1).argmax(1)
+    assert torch.equal(guesses, few[1])
+    assert curves["loss"][-1] < 0.05 < curves["loss"][0]
+    assert curves["accuracy"][-1] == 1
+    assert len({len(v) for v in curves.values()}) == 1
+
+
+def test_same_seed_same_weights_other_seed_other_weights(few):
+    recipe = dataclasses.replace(SHORT, steps=10, augment="flip_crop")
+    one, again, other = (weights(fitted(few, seed=s, recipe=recipe)[0]) for s in (0, 0, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_seed_decides_order_and_dropout(few):
+    recipe = dataclasses.replace(SHORT, steps=5)
+
+    def run(seed: int) -> torch.Tensor:
+        with seeded(0):
+            model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3072, 3))
+        fit_supervisor(model, *few, recipe=recipe, seed=seed)
+        return weights(model)
+
+    assert torch.equal(run(3), run(3))
+    assert not torch.equal(run(3), run(4))
+
+
+def test_global_generators_untouched(few):
+    torch.manual_seed(123)
+    np.random.seed(123)
+    expected = torch.rand(3), np.random.rand(3)
+    torch.manual_seed(123)
+    np.random.seed(123)
+    fitted(few, seed=5, recipe=dataclasses.replace(SHORT, steps=3))
+    assert torch.equal(torch.rand(3), expected[0])
+    np.testing.assert_array_equal(np.random.rand(3), expected[1])
+
+
+def test_callable_and_prepared_images_equal_bytes(few):
+    recipe = dataclasses.replace(SHORT, steps=6)
+    prepared = few[0].float() / 127.5 - 1
+    results = []
+    for images in (few[0], prepared, lambda rows: prepared[rows]):
+        with seeded(0):
+            model = DrawnCNN(3)
+        fit_supervisor(model, images, few[1], recipe=recipe, seed=0)
+        results.append(weights(model))
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_frozen_parameters_stay_and_progress_is_told(few):
+    with seeded(0):
+        model = DrawnCNN(3)
+    model.features.requires_grad_(False)
+    before = model.features[0][0].weight.clone()
+    told: list[tuple[int, int]] = []
+    recipe = dataclasses.replace(SHORT, steps=None, epochs=2, batch_size=10)
+    fit_supervisor(model, *few, recipe=recipe, seed=0, progress=lambda step, steps, loss: told.append((step, steps)))
+    assert torch.equal(before, model.features[0][0].weight)
+    assert told == [(i + 1, 6) for i in range(6)]
+
+
+def test_last_batch_of_one_row_joins_its_neighbour(few):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 3), nn.BatchNorm1d(3))
+    recipe = dataclasses.replace(SHORT, steps=None, epochs=1, batch_size=23)
+    curves = fit_supervisor(model, *few, recipe=recipe, seed=0)
+    assert all(math.isfinite(v) for v in curves["loss"])
+
+
+def test_rates():
+    recipe = WeakRecipe(batch_size=4, lr=2.0, steps=100, warmup=0.1, schedule="linear")
+    rates = [recipe.lr_at(i, 100) for i in range(100)]
+    assert rates[0] == 0
+    assert rates[5] == pytest.approx(1.0)
+    assert max(rates) == rates[10] == 2.0
+    assert rates[55] == pytest.approx(1.0)
+    cosine = dataclasses.replace(recipe, schedule="cosine")
+    assert cosine.lr_at(55, 100) == pytest.approx(1.0)
+    assert dataclasses.replace(recipe, schedule="constant", warmup=0.0).lr_at(99, 100) == 2.0
+
+
+def test_lengths():
+    assert FINETUNE_RECIPE.total_steps(512 * 60) == 180
+    assert FINETUNE_RECIPE.total_steps(600) == 100
+    assert DRAWN_RECIPE.total_steps(800) == DRAWN_RECIPE.steps
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"optimizer": "adamw"}, "'adam'"),
+        ({"schedule": "cos"}, "cosine"),
+        ({"augment": "mirror"}, "augment"),
+        ({"epochs": 3}, "either steps or epochs"),
+        ({"lr": 0.0}, "positive"),
+    ],
+)
+def test_wrong_recipes(change, words):
+    with pytest.raises(UsageError, match=words):
+        dataclasses.replace(SHORT, **change)
+
+
+def test_wrong_data(few):
+    images, labels = few
+    model = DrawnCNN(2)
+    for wrong, words in ((labels, "2 outputs"), (labels - 1, "row 0"), (labels[:5], "5 labels"), (labels[:0], "no im")):
+        with pytest.raises(DataError, match=words):
+            fit_supervisor(model, images, wrong, recipe=SHORT, seed=0)
+
+
+def test_divergence_is_an_error(few):
+    with seeded(0):
+        model = DrawnCNN(3)
+    with pytest.raises(TrainError, match="lower lr"):
+        fit_supervisor(model, few[0].float() * float("nan"), few[1], recipe=SHORT, seed=0)
+
+
+@pytest.mark.parametrize("augment", ["flip", "flip_crop"])
+def test_augmentation_keeps_shape_and_values(augment):
+    x = torch.arange(2 * 3 * 16 * 16.0).view(2, 3, 16, 16)
+    y = augmented(x.repeat(8, 1, 1, 1), augment, np.random.default_rng(0))
+    assert y.shape == (16, 3, 16, 16)
+    assert len(torch.unique(y.flatten(1), dim=0)) > 2
+    assert torch.isin(y, x).all()
+    if augment == "flip":
+        assert torch.equal(y[0].sort().values, x[0].sort().values)
+
+
+def test_drawn_cnn_is_small():
+    model = DrawnCNN(50)
+    assert model.forward_features(torch.zeros(2, 3, 32, 32)).shape == (2, 64)
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 50)
+    assert sum(v.numel() for v in model.state_dict().values()) * 2 < 100_000
+
+
+@pytest.mark.slow
+def test_fits_a_timm_network(few):
+    timm = pytest.importorskip("timm")
+    with seeded(0):
+        model = timm.create_model("resnet10t", num_classes=3, pretrained=False)
+    recipe = dataclasses.replace(FINETUNE_RECIPE, min_steps=12)
+    curves = fit_supervisor(model, *few, recipe=recipe, seed=0, autocast=True)
+    assert curves["accuracy"][-1] > curves["accuracy"][0]
