@@ -1,0 +1,112 @@
+"""Manifests, sources, safe decoding, splits, and the embedded drawn data set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from w2s_fast.core.errors import DataError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from w2s_fast.data.manifest import Manifest
+
+SOURCES: dict[str, str] = {
+    "imagefolder": "w2s_fast.data.folder:SOURCE",
+    "list": "w2s_fast.data.listing:SOURCE",
+    "drawn": "w2s_fast.data.drawn_source:SOURCE",
+}
+"""Source name -> "module:attribute" of its `Source`; the entry-point group `w2s_fast.sources` adds others."""
+GROUP = "w2s_fast.sources"
+IDENTITIES = ("content", "path")
+_GLOB = re.compile(r"[*?\[]")
+
+
+class Open(Protocol):
+    """What opens one location of a source."""
+
+    def __call__(
+        self,
+        location: str,
+        *,
+        root: Path | None,
+        identity: str,
+        class_names: Sequence[str] | None,
+        cache: str | Path | None,
+    ) -> Manifest: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A source of manifests: how one location is opened, and which locations a glob stands for."""
+
+    open: Open
+    expand: Callable[[str], list[str]]
+
+
+def sources() -> dict[str, str]:
+    """All known source names with "module:attribute", third-party ones included; imports none of them."""
+    return {**{e.name: e.value for e in entry_points(group=GROUP)}, **SOURCES}
+
+
+def open_manifest(
+    data: str,
+    *,
+    root: str | Path | None = None,
+    identity: str = "content",
+    class_names: str | Path | None = None,
+    cache: str | Path | None = None,
+) -> Manifest:
+    """The manifest of `<source>:<location>`: `imagefolder:/p`, `list:/p/clipart_{train,test}.txt`, `drawn:sketch`.
+
+    `root` is what the lines of a list are relative to (default: its folder). `identity` is `content` (an id is the
+    sha256 prefix of the bytes, remembered under `cache` by path, size and mtime) or `path` (relative path and size, for
+    sets too large to hash). `class_names` is a file with one name a line, in label order. Errors: `UsageError` for a
+    name without a known source, `DataError` for what is wrong in the data.
+    """
+    from w2s_fast.data.manifest import read_names
+
+    if identity not in IDENTITIES:
+        raise UsageError(f"identity {identity!r} is neither 'content' nor 'path'{nearest(identity, IDENTITIES)}")
+    source, location = _source(data)
+    names = None if class_names is None else read_names(class_names)
+    folder = None if root is None else Path(root).expanduser()
+    return source.open(location, root=folder, identity=identity, class_names=names, cache=cache)
+
+
+def expand_data(patterns: str | Sequence[str]) -> list[str]:
+    """The data names that `patterns` stand for, in order, each once: `drawn:*`, `imagefolder:/p/*`, or plain names.
+
+    A pattern that matches nothing is a `DataError`; a name without a glob is not looked up here.
+    """
+    found: dict[str, None] = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        source, location = _source(pattern)
+        prefix = pattern.partition(":")[0]
+        if not _GLOB.search(location) and location:
+            found[f"{prefix}:{location}"] = None
+            continue
+        matches = source.expand(location)
+        if not matches:
+            raise DataError(f"no data set matches {pattern!r}; check the spelling, and quote globs against the shell")
+        found.update({f"{prefix}:{m}": None for m in matches})
+    return list(found)
+
+
+def _source(data: str) -> tuple[Source, str]:
+    name, colon, location = data.partition(":")
+    known = sources()
+    if name in known:
+        if not location and name != "drawn":
+            raise UsageError(f"{data!r} names no location; write {name}:PATH")
+        module, _, attribute = known[name].partition(":")
+        return getattr(import_module(module), attribute), location
+    path = Path(data).expanduser()
+    if not colon or len(name) == 1 or "/" in name or path.exists():
+        prefix = "list" if path.is_file() or path.suffix in {".txt", ".lst"} else "imagefolder"
+        raise UsageError(f"{data!r} has no source prefix; write {prefix}:{data}")
+    raise UsageError(f"unknown data source {name!r} in {data!r}{nearest(name, known)}")

@@ -1,0 +1,102 @@
+"""`imagefolder:PATH`: one folder per class, with train/ and val|test/ above them as the official split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from w2s_fast.core.errors import DataError
+from w2s_fast.data import Source
+from w2s_fast.data.decode import pil_route
+from w2s_fast.data.identity import identify
+from w2s_fast.data.manifest import Manifest, checked_names
+from w2s_fast.data.paths import SUFFIXES, existing_folder, expand_folders, inside, is_image
+
+
+def open_folder(
+    location: str,
+    *,
+    root: Path | None,
+    identity: str,
+    class_names: Sequence[str] | None,
+    cache: str | Path | None,
+) -> Manifest:
+    """The manifest of a folder of class folders; classes and images are sorted by name, nested folders are walked.
+
+    Errors (`DataError`): no such folder, a class folder without images, links or paths that leave the folder, both val/
+    and test/ beside train/.
+    """
+    name = f"imagefolder:{location}"
+    if root is not None:
+        raise DataError(f"{name}: --root is for lists of paths; write imagefolder:PATH with the whole path")
+    folder = existing_folder(location, what=name)
+    parts = _official(folder, name)
+    found: list[tuple[str, str, str]] = []
+    for split, part in parts:
+        for kind in _subfolders(part, folder, name):
+            images = sorted(_images(kind, folder, name, seen=frozenset()))
+            if not images:
+                raise DataError(
+                    f"{name}: the class folder {kind} holds no images ({' '.join(SUFFIXES)}); fill or remove it"
+                )
+            found += [(split, kind.name, uri) for uri in images]
+    classes = tuple(sorted({kind for _, kind, _ in found}))
+    if not classes:
+        raise DataError(
+            f"{name}: {folder} has no class folders; put the images of each class into a folder of its name"
+        )
+    number = {kind: label for label, kind in enumerate(classes)}
+    uris = tuple(uri for _, _, uri in found)
+    return Manifest(
+        name=name,
+        root=folder,
+        classes=checked_names(class_names, len(classes), where=name) or classes,
+        labels=np.array([number[kind] for _, kind, _ in found], np.int64),
+        ids=identify(folder, uris, identity=identity, cache=cache),
+        uris=uris,
+        splits=tuple(split for split, _, _ in found),
+        groups=(folder.name,) * len(found),
+        decode=pil_route(identity),
+    )
+
+
+def _official(folder: Path, name: str) -> list[tuple[str, Path]]:
+    present = {p.name for p in folder.iterdir() if p.is_dir()}
+    pools = sorted(present & {"val", "test"})
+    if "train" not in present or not pools:
+        return [("", folder)]
+    if len(pools) == 2:
+        raise DataError(f"{name}: both val/ and test/ stand beside train/; rename the one that is not the test pool")
+    if odd := sorted(p for p in present - {"train", *pools} if not p.startswith(".")):
+        raise DataError(
+            f"{name}: {odd[0]}/ stands beside train/ and {pools[0]}/; move it, or move the classes into them"
+        )
+    return [("train", folder / "train"), ("test", folder / pools[0])]
+
+
+def _subfolders(part: Path, root: Path, name: str) -> list[Path]:
+    kept = sorted((p for p in part.iterdir() if not p.name.startswith(".")), key=lambda p: p.name)
+    return [inside(p, root, what=f"{name}: {p}") for p in kept if p.is_dir()]
+
+
+def _images(folder: Path, root: Path, name: str, *, seen: frozenset[Path]) -> Iterator[str]:
+    real = folder.resolve()
+    if real in seen:
+        raise DataError(f"{name}: the link {folder} leads back to a folder above it; remove the link")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.name.startswith("."):
+                continue
+            if entry.is_symlink():
+                inside(path, root, what=f"{name}: the link {path}")
+            if entry.is_dir():
+                yield from _images(path, root, name, seen=seen | {real})
+            elif is_image(entry.name) and entry.is_file():
+                yield path.relative_to(root).as_posix()
+
+
+SOURCE = Source(open=open_folder, expand=expand_folders)

@@ -1,0 +1,125 @@
+"""Ids of image files from their bytes, remembered by path, size and mtime so that each file is read once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+from w2s_fast.core.errors import DataError
+from w2s_fast.core.hashing import ID_BYTES, number_repeats, row_id
+from w2s_fast.core.paths import cache_root
+
+MEMO = "identity.sqlite3"
+_CHUNK = 1 << 20
+_BATCH = 500
+_SETTLED_NS = 2_000_000_000
+"""A file touched within the last two seconds is not remembered: a second write could leave size and mtime the same."""
+_SCHEMA = "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, id TEXT)"
+
+
+def identify(
+    root: Path, uris: Sequence[str], *, identity: str, cache: str | Path | None = None, threads: int | None = None
+) -> tuple[str, ...]:
+    """One id per file `root / uri`: its content's (`identity='content'`) or its relative path's and size's (`'path'`).
+
+    Repeated contents are numbered `#2`, `#3` in the order of `uris`. Files that cannot be read are a `DataError`.
+    """
+    paths = [root / uri for uri in uris]
+    stats = [_stat(path) for path in paths]
+    if identity == "path":
+        return number_repeats([row_id(f"{u}\n{s.st_size}".encode()) for u, s in zip(uris, stats, strict=True)])
+    memo = Memo(cache_root(cache) / MEMO)
+    known = memo.get([str(p) for p in paths])
+    ids: dict[int, str] = {}
+    for row, (path, stat) in enumerate(zip(paths, stats, strict=True)):
+        size, mtime, found = known.get(str(path), (-1, -1, ""))
+        if (size, mtime) == (stat.st_size, stat.st_mtime_ns):
+            ids[row] = found
+    todo = [row for row in range(len(paths)) if row not in ids]
+    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
+        ids.update(zip(todo, pool.map(lambda row: _hash(paths[row]), todo), strict=True))
+    settled = time.time_ns() - _SETTLED_NS
+    memo.put(
+        (str(paths[row]), stats[row].st_size, stats[row].st_mtime_ns, ids[row])
+        for row in todo
+        if stats[row].st_mtime_ns < settled
+    )
+    return number_repeats([ids[row] for row in range(len(paths))])
+
+
+class Memo:
+    """A small sqlite file of (path, size, mtime, id); a read-only or broken one only costs time, never an error."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def get(self, paths: Sequence[str]) -> dict[str, tuple[int, int, str]]:
+        """What is remembered of `paths`: path -> (size, mtime_ns, id)."""
+        if not self.path.exists():
+            return {}
+        out: dict[str, tuple[int, int, str]] = {}
+        try:
+            with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+                for start in range(0, len(paths), _BATCH):
+                    some = paths[start : start + _BATCH]
+                    marks = ",".join("?" * len(some))
+                    query = f"SELECT path, size, mtime_ns, id FROM files WHERE path IN ({marks})"
+                    out.update({p: (size, mtime, i) for p, size, mtime, i in db.execute(query, some) if _sound(i)})
+        except sqlite3.Error:
+            return {}
+        return out
+
+    def put(self, rows: Iterator[tuple[str, int, int, str]]) -> None:
+        """Remember rows of (path, size, mtime_ns, id); a file that is no database is replaced."""
+        known = list(rows)
+        if not known:
+            return
+        try:
+            self._put(known)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                return
+            try:
+                self.path.unlink(missing_ok=True)
+                self._put(known)
+            except (OSError, sqlite3.Error):
+                return
+
+    def _put(self, rows: list[tuple[str, int, int, str]]) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return
+        with closing(sqlite3.connect(self.path, timeout=5)) as db:
+            db.execute("PRAGMA journal_mode = DELETE")
+            db.execute(_SCHEMA)
+            db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
+            db.commit()
+
+
+def _sound(text: object) -> bool:
+    return isinstance(text, str) and len(text) == 2 * ID_BYTES
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise DataError(f"the image {path} cannot be read ({error.strerror}); restore it or remove its row") from None
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_CHUNK):
+                digest.update(block)
+    except OSError as error:
+        raise DataError(f"the image {path} cannot be read ({error.strerror}); restore it or remove its row") from None
+    return digest.hexdigest()[: 2 * ID_BYTES]

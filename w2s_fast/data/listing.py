@@ -1,0 +1,125 @@
+"""`list:FILE`: lines of `path label`, as DomainNet ships them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from w2s_fast.core.errors import DataError
+from w2s_fast.data import Source
+from w2s_fast.data.decode import pil_route
+from w2s_fast.data.identity import identify
+from w2s_fast.data.manifest import Manifest, checked_names
+from w2s_fast.data.paths import BRACES, existing_folder, expand_files, inside
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    uri: str
+    label: int
+    split: str
+    where: str
+
+
+def open_list(
+    location: str,
+    *,
+    root: Path | None,
+    identity: str,
+    class_names: Sequence[str] | None,
+    cache: str | Path | None,
+) -> Manifest:
+    """The manifest of one list, or of two as the official split where the name holds `{train,test}`.
+
+    A line is a path (spaces allowed) and an integer label; BOM, CRLF and blank lines are fine. Paths are relative to
+    `root` (default: the list's folder) and may not leave it. Class names are `class_names`, else the images' parent
+    folders if those name the labels consistently, else the numbers. Errors (`DataError`) name the file and line.
+    """
+    name = f"list:{location}"
+    path = Path(location).expanduser()
+    files = [(split, Path(str(path).replace(BRACES, split))) for split in ("train", "test")]
+    files = files if BRACES in str(path) else [("", path)]
+    base = existing_folder(str(path.parent if root is None else root), what=f"{name}: root")
+    lines = [line for split, file in files for line in _read(file, split, base)]
+    if not lines:
+        raise DataError(f"{name}: the list is empty; each line is `path label`")
+    first: dict[str, _Line] = {}
+    for line in lines:
+        if (other := first.setdefault(line.uri, line)) is not line:
+            raise DataError(f"{line.where}: {line.uri!r} is already in {other.where}; list each image once")
+    count = max(line.label for line in lines) + 1
+    if class_names is not None and count > len(class_names):
+        line = next(line for line in lines if line.label >= len(class_names))
+        raise DataError(f"{line.where}: label {line.label} is out of range for {len(class_names)} class names")
+    present = {line.label for line in lines}
+    if missing := next((label for label in range(count) if label not in present), None):
+        raise DataError(f"{name}: no line has label {missing}, though labels go up to {count - 1}; number them from 0")
+    if 0 not in present:
+        raise DataError(f"{name}: no line has label 0; number the labels from 0")
+    uris = tuple(line.uri for line in lines)
+    return Manifest(
+        name=name,
+        root=base,
+        classes=checked_names(class_names, count, where=name) or _classes(lines, count),
+        labels=np.array([line.label for line in lines], np.int64),
+        ids=identify(base, uris, identity=identity, cache=cache),
+        uris=uris,
+        splits=tuple(line.split for line in lines),
+        groups=tuple(_group(line.uri, path) for line in lines),
+        decode=pil_route(identity),
+    )
+
+
+def _read(file: Path, split: str, root: Path) -> list[_Line]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"the list {file} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise DataError(f"the list {file} is not UTF-8; save it as UTF-8") from None
+    out: list[_Line] = []
+    # Not splitlines(): a file name may hold a form feed or a Unicode line separator.
+    for number, raw in enumerate(text.split("\n"), start=1):
+        line, where = raw.strip(" \t\r"), f"{file}, line {number}"
+        if not line:
+            continue
+        uri, label = _parse(line, where)
+        path = inside(root / os.path.normpath(uri), root, what=f"{where}: {uri!r}")
+        if not path.is_file():
+            raise DataError(f"{where}: the image {path} does not exist; mend the line, or set --root")
+        out.append(_Line(uri=path.relative_to(root).as_posix(), label=label, split=split, where=where))
+    return out
+
+
+def _parse(line: str, where: str) -> tuple[str, int]:
+    parts = line.rsplit(maxsplit=1)
+    if len(parts) < 2:
+        raise DataError(f"{where}: {line!r} has no label; each line is `path label`")
+    try:
+        label = int(parts[1])
+    except ValueError:
+        raise DataError(f"{where}: the label {parts[1]!r} is not an integer; each line is `path label`") from None
+    if label < 0:
+        raise DataError(f"{where}: the label {label} is negative; number the labels from 0")
+    return parts[0], label
+
+
+def _classes(lines: list[_Line], count: int) -> tuple[str, ...]:
+    names: dict[int, set[str]] = {}
+    for line in lines:
+        names.setdefault(line.label, set()).add(PurePosixPath(line.uri).parent.name)
+    single = [next(iter(names[label])) if len(names[label]) == 1 else "" for label in range(count)]
+    # All or nothing: folder names for some classes and numbers for others would be read as names.
+    return tuple(single) if all(single) and len(set(single)) == count else tuple(map(str, range(count)))
+
+
+def _group(uri: str, file: Path) -> str:
+    parts = PurePosixPath(uri).parts
+    return parts[0] if len(parts) > 2 else file.stem.replace(BRACES, "").strip("_-. ") or file.stem
+
+
+SOURCE = Source(open=open_list, expand=expand_files)

@@ -1,0 +1,131 @@
+"""A manifest: the rows of a data set by id, before any image is decoded."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from w2s_fast.core.errors import DataError
+from w2s_fast.core.hashing import digest_ids, digest_json
+
+SPLITS = ("train", "test", "")
+"""Names of the official split: D_train, the pool D_test, and no official split."""
+_WORDNET = re.compile(r"n\d{8}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Manifest:
+    """The rows of one data set: ids, labels, where each image is, and its official split.
+
+    All per-row fields have the same length n >= 1. `labels` is int64[n], -1 where unknown. `ids` are sha256 prefixes of
+    the images' bytes (`#2` for a second occurrence), `uris` are paths relative to `root`, `groups` name the domain.
+    `defaults` are `[train]` defaults that the data set carries; `decode` is what decides pixels apart from the model,
+    and enters the bank key. A manifest that breaks a rule below is refused with a `DataError`.
+    """
+
+    name: str
+    root: Path
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    ids: tuple[str, ...]
+    uris: tuple[str, ...]
+    splits: tuple[str, ...]
+    groups: tuple[str, ...]
+    defaults: dict[str, Any] = field(default_factory=dict[str, Any])
+    decode: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def rows_digest(self) -> str:
+        """sha256 over the ids in order: it enters bank keys, so that relabelling or moving re-extracts nothing."""
+        return digest_ids(self.ids)
+
+    @cached_property
+    def truth_digest(self) -> str:
+        """sha256 over (id, label) in order and the class names: it enters result rows only."""
+        pairs = [[i, int(label)] for i, label in zip(self.ids, self.labels, strict=True)]
+        return digest_json({"classes": list(self.classes), "rows": pairs})
+
+
+def wordnet_names(classes: Sequence[str]) -> tuple[str, ...]:
+    """The class names that are WordNet ids such as `n01440764`, which no text encoder understands."""
+    return tuple(c for c in classes if _WORDNET.fullmatch(c))
+
+
+def renamed(manifest: Manifest, names: Sequence[str] | None) -> tuple[str, ...]:
+    """The class names of `manifest`, or `names` in their place if there are as many."""
+    return checked_names(names, len(manifest.classes), where=manifest.name) or manifest.classes
+
+
+def checked_names(names: Sequence[str] | None, count: int, *, where: str) -> tuple[str, ...] | None:
+    """`names` as a tuple if there are `count` of them; None stays None."""
+    if names is None:
+        return None
+    if len(names) != count:
+        raise DataError(
+            f"the class-names file has {len(names)} names, but {where} has {count} classes; give one a line"
+        )
+    return tuple(names)
+
+
+def read_names(path: str | Path) -> tuple[str, ...]:
+    """Class names from a file: one a line in label order, UTF-8 (a BOM is fine), blank lines at the end dropped."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(f"the class-names file {path} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise DataError(f"the class-names file {path} is not UTF-8; save it as UTF-8") from None
+    names = [line.strip() for line in lines]
+    while names and not names[-1]:
+        names.pop()
+    for number, name in enumerate(names, start=1):
+        if not name:
+            raise DataError(f"{path}, line {number}: an empty class name; give one name a line, in label order")
+    if repeated := [n for n, count in Counter(names).items() if count > 1]:
+        raise DataError(f"{path}: the class name {repeated[0]!r} occurs twice; class names must differ")
+    return tuple(names)
+
+
+def _check(m: Manifest) -> None:
+    n, k = len(m.ids), len(m.classes)
+    if n == 0:
+        raise DataError(f"{m.name}: no images were found in {m.root}")
+    for what in ("labels", "uris", "splits", "groups"):
+        if len(getattr(m, what)) != n:
+            raise DataError(f"{m.name}: {len(getattr(m, what))} {what} for {n} ids; a manifest has one of each per row")
+    if len(set(m.ids)) != n:
+        twice = next(i for i, count in Counter(m.ids).items() if count > 1)
+        first, second = [row for row, i in enumerate(m.ids) if i == twice][:2]
+        raise DataError(
+            f"{m.name}: rows {first} and {second} have the same id {twice}; number repetitions as {twice}#2"
+        )
+    if unknown := next((s for s in m.splits if s not in SPLITS), None):
+        raise DataError(f"{m.name}: the split {unknown!r} is neither 'train', 'test' nor empty")
+    if len(set(m.classes)) != k:
+        raise DataError(f"{m.name}: two classes have the same name; class names must differ")
+    if k < 2:
+        what = f"only one class ({m.classes[0]!r})" if k else "no classes"
+        raise DataError(f"{m.name}: {what} in {m.root}; a classification data set needs at least two")
+    if bad := np.flatnonzero(m.labels < -1)[:1].tolist():
+        raise DataError(f"{m.name}: row {bad[0]} ({m.uris[bad[0]]}) has the negative label {m.labels[bad[0]]}")
+    if bad := np.flatnonzero(m.labels >= k)[:1].tolist():
+        row = bad[0]
+        raise DataError(
+            f"{m.name}: row {row} ({m.uris[row]}) has label {m.labels[row]}, but the classes are 0 to {k - 1}"
+        )
+    if bad := np.flatnonzero(np.bincount(m.labels[m.labels >= 0], minlength=k) == 0)[:1].tolist():
+        raise DataError(f"{m.name}: class {bad[0]} ({m.classes[bad[0]]!r}) has no images; add some or remove the class")
