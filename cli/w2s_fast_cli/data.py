@@ -1,0 +1,122 @@
+"""w2s-fast data: what a data set holds and how it is split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from w2s_fast_cli import options as o
+from w2s_fast_cli.output import Output
+
+app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, help="Look at data sets and their splits.")
+
+
+def _manifest(data: str, root: Path | None, identity: str, class_names: Path | None, cache: Path | None) -> Any:
+    from w2s_fast.core.paths import cache_root
+    from w2s_fast.data import open_manifest
+
+    return open_manifest(data, root=root, identity=identity, class_names=class_names, cache=cache_root(cache))
+
+
+@app.command("ls")
+def ls(json: o.Json = False) -> None:
+    """List the sources of data and the embedded data sets.
+
+    Example: w2s-fast data ls
+    """
+    from w2s_fast.core.plugins import names
+    from w2s_fast.data import SOURCES, expand_data
+
+    out = Output(json=json)
+    embedded = expand_data(("drawn:*",))
+    sources = names(SOURCES, "w2s_fast.sources")
+    if json:
+        out.document({"sources": list(sources), "embedded": list(embedded)})
+        return
+    out.grid("sources", ["source"], ([f"{name}:"] for name in sources))
+    out.grid("embedded", ["data"], ([name] for name in embedded))
+
+
+@app.command("info")
+def info(
+    data: Annotated[str, typer.Argument(help="Data set, e.g. drawn:sketch or imagefolder:DIR.")],
+    root: o.Root = None,
+    identity: o.Identity = "content",
+    class_names: o.ClassNames = None,
+    cache: o.Cache = None,
+    json: o.Json = False,
+) -> None:
+    """Count images and classes, and name the digests that banks and results carry.
+
+    Example: w2s-fast data info drawn:sketch
+    """
+    manifest = _manifest(data, root, identity, class_names, cache)
+    out = Output(json=json)
+    counts = Counter(manifest.labels.tolist())
+    record = {
+        "data": data,
+        "images": len(manifest.ids),
+        "classes": len(manifest.classes),
+        "fewest_per_class": min(counts.values()),
+        "most_per_class": max(counts.values()),
+        "splits": dict(Counter(s or "none" for s in manifest.splits)),
+        "defaults": manifest.defaults,
+        "rows_digest": manifest.rows_digest,
+        "truth_digest": manifest.truth_digest,
+        "class_names": list(manifest.classes),
+    }
+    if json:
+        out.document(record)
+        return
+    out.grid("", ["", ""], ([key, _short(value)] for key, value in record.items()))
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(value[:12]) + (f", ... ({len(value)})" if len(value) > 12 else "")
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return str(value)
+
+
+@app.command("split")
+def split(
+    data: Annotated[str, typer.Argument(help="Data set.")],
+    seed: Annotated[int, typer.Option(help="Run seed.")] = 0,
+    mode: Annotated[str, typer.Option(help="rotate, fixed or paper.")] = "rotate",
+    export: Annotated[Path | None, typer.Option(help="Write the ids of each part to this JSON file.")] = None,
+    root: o.Root = None,
+    identity: o.Identity = "content",
+    class_names: o.ClassNames = None,
+    cache: o.Cache = None,
+    json: o.Json = False,
+) -> None:
+    """Show which rows a seed trains, validates and tests on; they never depend on the order of files.
+
+    Example: w2s-fast data split drawn:sketch --seed 3 --export split.json
+    """
+    from w2s_fast.data import splits
+
+    manifest = _manifest(data, root, identity, class_names, cache)
+    found = splits.split(manifest, mode=mode, seed=seed)
+    out = Output(json=json)
+    record = {
+        "data": data,
+        "mode": mode,
+        "seed": seed,
+        "D_train": len(found.weak_train),
+        "hold_train": len(found.train),
+        "hold_val": len(found.val),
+        "test": len(found.test),
+        "official": found.official,
+        "digest": found.digest,
+    }
+    if export is not None:
+        splits.export_split(found, manifest, export)
+    if json:
+        out.document(record)
+        return
+    out.grid("", ["", ""], ([key, value] for key, value in record.items()))

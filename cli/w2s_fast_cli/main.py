@@ -1,0 +1,98 @@
+"""The `w2s-fast` program: its commands, and how errors leave it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from w2s_fast_cli.options import spread
+
+COMMANDS: dict[str, str] = {
+    "demo": "w2s_fast_cli.demo:app",
+    "data": "w2s_fast_cli.data:app",
+    "extract": "w2s_fast_cli.extract:app",
+    "weak": "w2s_fast_cli.weak:app",
+    "train": "w2s_fast_cli.train:app",
+    "report": "w2s_fast_cli.report:app",
+    "export": "w2s_fast_cli.export:app",
+    "cache": "w2s_fast_cli.cache:app",
+    "losses": "w2s_fast_cli.losses:app",
+    "heads": "w2s_fast_cli.heads:app",
+    "methods": "w2s_fast_cli.methods:app",
+    "models": "w2s_fast_cli.models:app",
+}
+
+
+class _Commands(TyperGroup):
+    """Commands in the order of a study, each imported only when it is asked for or listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        app: typer.Typer = getattr(import_module(module), attribute)
+        command = typer.main.get_command(app)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode="rich", add_completion=True,
+                  pretty_exceptions_enable=False)  # fmt: skip
+
+
+def _version(value: bool) -> None:
+    if value:
+        from w2s_fast.core.version import CODE
+
+        typer.echo(CODE)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error; works after any command too."),
+) -> None:
+    """Weak-to-strong generalization on cached features: extract once, then fit hundreds of heads in seconds.
+
+    Exit status: 0 done, 1 failed, 2 wrong usage, 3 done in part.
+
+    Example: w2s-fast extract && w2s-fast train --loss cpl --seeds 5
+    """
+
+
+def run(argv: list[str] | None = None) -> NoReturn:
+    """Run the program; a `W2SError` is one sentence on stderr and exit status 1 or 2, with `--debug` a traceback."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args
+    try:
+        app(args=spread([a for a in args if a != "--debug"]), prog_name="w2s-fast")
+    except Exception as error:
+        from w2s_fast.core.errors import W2SError
+
+        if debug:
+            raise
+        if isinstance(error, BrokenPipeError):
+            _close_quietly()
+            sys.exit(0)
+        if isinstance(error, W2SError):
+            typer.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_status)
+        typer.echo(f"error: {type(error).__name__}: {error} (a defect: please report it with --debug's output)", err=True)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _close_quietly() -> None:
+    """After a closed pipe (`| head`), keep the interpreter from flushing into it again."""
+    devnull: Any = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())

@@ -1,0 +1,67 @@
+"""Options that several commands share, with one name, one meaning and one help text each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DATA = typer.Option("--data", help="Data set: imagefolder:DIR, list:FILE, drawn:DOMAIN; globs; may repeat.")
+Data = Annotated[list[str] | None, DATA]
+Root = Annotated[Path | None, typer.Option(help="Folder that the lines of a list: are relative to.")]
+Identity = Annotated[str, typer.Option(help="Row ids from the images' bytes (content) or path and size (path).")]
+ClassNames = Annotated[Path | None, typer.Option(help="Class names for prompts, one a line in label order.")]
+Cache = Annotated[Path | None, typer.Option(help="Cache folder [default: $W2S_FAST_CACHE or ~/.cache/w2s_fast].")]
+Json = Annotated[bool, typer.Option("--json", help="Data alone on stdout, as JSON; progress on stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Strong = Annotated[
+    list[str] | None, typer.Option(help="Strong encoder, e.g. open_clip:ViT-B-32/openai; several at once [default: drawn:clip].")
+]
+Weak = Annotated[list[str] | None, typer.Option(help="Weak supervisor, e.g. weak:NAME; several at once [default: drawn:cnn].")]
+RandomWeights = Annotated[bool, typer.Option("--random-weights", help="Take an untrained network, knowingly.")]
+AllowMismatch = Annotated[bool, typer.Option("--allow-mismatch", help="Accept weights that do not fit the model.")]
+Compute = Annotated[str, typer.Option(help="fp32, or bf16 autocast; enters the cache key.")]
+Stored = Annotated[str, typer.Option(help="Stored as f16 or f32; enters the cache key.")]
+BatchSize = Annotated[int, typer.Option(help="Images per forward pass.")]
+Workers = Annotated[int | None, typer.Option(help="Decoding processes [default: cores - 1].")]
+Template = Annotated[list[str] | None, typer.Option(help="Prompt with {} for the class name; may repeat.")]
+
+
+MANY = ("--method", "--loss", "--head", "--data", "--model", "--weak", "--strong", "--template", "--set")
+"""Options that take several values after one flag: `--method cpl kd+lp` is `--method cpl --method kd+lp`."""
+
+
+def spread(args: list[str]) -> list[str]:
+    """Repeat a flag of `MANY` before each of the values that follow it."""
+    out: list[str] = []
+    flag, seen = "", False
+    for arg in args:
+        if arg.startswith("--"):
+            flag, seen = (arg, False) if arg in MANY else ("", False)
+            out.append(arg)
+        elif flag and seen:
+            out += [flag, arg]
+        else:
+            out.append(arg)
+            seen = bool(flag)
+    return out
+
+
+def settings(assignments: list[str] | None) -> dict[str, Any]:
+    """`--set key=value` as a dictionary of Python literals; a bare word is a string."""
+    import ast
+
+    from w2s_fast.core.errors import UsageError
+
+    found: dict[str, Any] = {}
+    for text in assignments or []:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set {text!r}: write --set key=value")
+        try:
+            found[key.strip()] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[key.strip()] = value
+    return found

@@ -1,0 +1,119 @@
+"""Where words go: data to stdout, everything else to stderr, progress as a bar or as a line every ten seconds."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from w2s_fast.core.summary import Table
+
+LINE_SECONDS = 10.0
+
+
+class Output:
+    """One command's output. `json`: data alone on stdout. `quiet`: nothing but data and errors."""
+
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+        self.json, self.quiet = json, quiet
+
+    def say(self, text: str) -> None:
+        """A remark, on stderr."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def lines(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """One JSON line per record, on stdout."""
+        from w2s_fast.core.rows import dump
+
+        for record in records:
+            print(dump(dict(record)), flush=True)
+
+    def document(self, value: Any) -> None:
+        """One JSON document, on stdout."""
+        print(json.dumps(value, indent=1, ensure_ascii=False))
+
+    def table(self, table: Table) -> None:
+        """A result table, on stdout."""
+        from rich.console import Console
+
+        from w2s_fast_cli.tables import rendered
+
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=140)
+        console.print(rendered(table))
+
+    def grid(self, title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -> None:
+        """A plain listing, on stdout."""
+        from rich.console import Console
+        from rich.table import Table as RichTable
+
+        table = RichTable(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*("" if cell is None else str(cell) for cell in row))
+        console = Console()
+        (console if console.is_terminal else Console(width=160)).print(table)
+
+    @contextmanager
+    def progress(self, unit: str) -> Iterator[Callable[[str, int, int], None]]:
+        """A function (label, done, total) that shows progress on stderr with rate and time left."""
+        if self.quiet:
+            yield lambda label, done, total: None
+        elif sys.stderr.isatty():
+            with _bar(unit) as advance:
+                yield advance
+        else:
+            yield _Lines(unit)
+
+
+@contextmanager
+def _bar(unit: str) -> Iterator[Callable[[str, int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    started: dict[str, float] = {}
+    tasks: dict[str, Any] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+
+        def advance(label: str, done: int, total: int) -> None:
+            if label not in tasks:
+                started[label] = time.perf_counter()
+                tasks[label] = progress.add_task(label, total=total, rate="")
+            seconds = time.perf_counter() - started[label]
+            rate = f"{done / seconds:,.0f} {unit}/s" if seconds > 0.5 else ""
+            progress.update(tasks[label], completed=done, total=total, rate=rate)
+
+        yield advance
+
+
+class _Lines:
+    """Progress where there is no terminal: one line every ten seconds."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self.started: dict[str, tuple[float, int]] = {}
+        self.last = time.perf_counter()
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        now = time.perf_counter()
+        since, at = self.started.setdefault(label, (now, done))
+        if now - self.last < LINE_SECONDS:
+            return
+        self.last = now
+        rate = (done - at) / max(1e-9, now - since)
+        left = f", {(total - done) / rate:,.0f} s left" if rate > 0 else ""
+        print(f"{label}: {done:,} of {total:,}, {rate:,.0f} {self.unit}/s{left}", file=sys.stderr, flush=True)

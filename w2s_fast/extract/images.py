@@ -1,0 +1,65 @@
+"""Rows of a manifest as prepared tensors, decoded once for all models, unreadable ones flagged and never dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from w2s_fast.core.errors import DataError
+from w2s_fast.core.protocols import Encoder
+from w2s_fast.data.decode import read_image
+from w2s_fast.data.manifest import Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageBatch:
+    """`rows` of the manifest in order; `inputs[m]` f[b, 3, h, w] for model m; `reasons` row -> why it failed."""
+
+    rows: list[int]
+    inputs: list[Tensor]
+    reasons: dict[int, str]
+
+
+class _Prepared(Dataset[tuple[int, list[Tensor], str | None]]):
+    def __init__(self, manifest: Manifest, rows: range, encoders: Sequence[Encoder]) -> None:
+        self.manifest, self.rows, self.encoders = manifest, rows, encoders
+        blank = Image.new("RGB", (64, 64))
+        self.blanks = [torch.zeros_like(e.prepare(blank)) for e in encoders]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[int, list[Tensor], str | None]:
+        row = self.rows[index]
+        try:
+            image = read_image(self.manifest, row)
+            return row, [e.prepare(image) for e in self.encoders], None
+        except DataError as error:
+            return row, self.blanks, str(error)
+
+
+def _collate(items: list[tuple[int, list[Tensor], str | None]]) -> ImageBatch:
+    return ImageBatch(
+        rows=[row for row, _, _ in items],
+        inputs=[torch.stack(column) for column in zip(*(tensors for _, tensors, _ in items), strict=True)],
+        reasons={row: reason for row, _, reason in items if reason is not None},
+    )
+
+
+def batches(
+    manifest: Manifest, rows: range, encoders: Sequence[Encoder], *, batch_size: int, workers: int
+) -> Iterator[ImageBatch]:
+    """The rows in order, `batch_size` at a time; every image is decoded once and prepared for each encoder."""
+    loader = DataLoader(
+        _Prepared(manifest, rows, encoders),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=_collate,
+        prefetch_factor=4 if workers else None,
+    )
+    yield from loader

@@ -1,0 +1,57 @@
+"""From a model and a manifest to a bank's key: every ingredient that changes numbers, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from w2s_fast.backbones import open_encoder
+from w2s_fast.core.paths import cache_root
+from w2s_fast.core.protocols import Encoder
+from w2s_fast.data.manifest import Manifest
+from w2s_fast.extract.options import ExtractOptions
+from w2s_fast.store.keys import bank_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One model over one manifest: the loaded encoder, the bank's ingredients and its key."""
+
+    model: str
+    data: str
+    encoder: Encoder
+    ingredients: dict[str, Any]
+    key: str
+
+
+def image_ingredients(encoder: Encoder, manifest: Manifest, options: ExtractOptions) -> dict[str, Any]:
+    """The key's ingredients of an image bank (DESIGN section 4); never labels, class names, paths or batch size."""
+    return {
+        "kind": "images",
+        "weights": encoder.weights_digest,
+        "model": getattr(encoder, "config", {}),
+        "preprocess": encoder.preprocess,
+        "decode": manifest.decode,
+        "rows": manifest.rows_digest,
+        "options": options.in_key(),
+    }
+
+
+def plan(
+    manifest: Manifest, models: list[str], *, data: str, options: ExtractOptions, cache: Path, device: str
+) -> list[Job]:
+    """Load each model once and name its bank; a model named twice is one job."""
+    jobs: list[Job] = []
+    for model in dict.fromkeys(models):
+        encoder = open_encoder(
+            model,
+            data=data,
+            cache=cache_root(cache),
+            device=device,
+            random_weights=options.random_weights,
+            allow_mismatch=options.allow_mismatch,
+        )
+        ingredients = image_ingredients(encoder, manifest, options)
+        jobs.append(Job(model=model, data=data, encoder=encoder, ingredients=ingredients, key=bank_key(ingredients)))
+    return jobs

@@ -1,0 +1,94 @@
+"""Class names through a text tower, once, as a bank of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from w2s_fast.backbones import open_encoder
+from w2s_fast.backbones.text import text_features
+from w2s_fast.core.hashing import digest_json
+from w2s_fast.core.paths import cache_root
+from w2s_fast.extract.options import ExtractOptions
+from w2s_fast.store.keys import bank_key
+from w2s_fast.store.refs import write_ref
+from w2s_fast.store.write import begin_bank, complete_bank, missing_parts, write_part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompts:
+    """What is asked of the text tower: class names in label order, templates with one `{}` each."""
+
+    classes: tuple[str, ...]
+    templates: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The name under which a reference to the text bank is kept."""
+        return f"text:{digest_json([list(self.classes), list(self.templates)])[:32]}"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """One row id per class, in label order."""
+        texts = (digest_json([label, name, list(self.templates)]) for label, name in enumerate(self.classes))
+        return tuple(text[:32] for text in texts)
+
+
+def extract_text(
+    model: str, prompts: Prompts, *, options: ExtractOptions | None = None, cache: str | Path | None = None
+) -> str:
+    """Fill the text bank of `model` for these prompts and return its key; a complete bank is left as it is.
+
+    Rows are classes in label order; one template gives raw features, several the mean of the unit ones.
+    Raises `MissingText` when the model has no text tower or a name has no token.
+    """
+    options = (options or ExtractOptions()).checked()
+    root = cache_root(cache)
+    encoder: Any = open_encoder(
+        model, cache=root, random_weights=options.random_weights, allow_mismatch=options.allow_mismatch
+    )
+    tower = encoder.text_tower()
+    ingredients: dict[str, Any] = {
+        "kind": "text",
+        "weights": encoder.weights_digest,
+        "model": encoder.config,
+        "tokenizer": tower.tokenizer_digest,
+        "logit_scale": float(tower.logit_scale),
+        "classes": list(prompts.classes),
+        "templates": list(prompts.templates),
+        "options": {"random_weights": options.random_weights, "allow_mismatch": options.allow_mismatch},
+    }
+    directory = begin_bank(root, ingredients)
+    count = len(prompts.classes)
+    if missing_parts(directory, count):
+        features = np.asarray(text_features(tower, prompts.classes, prompts.templates), np.float32)
+        write_part(
+            directory,
+            0,
+            ids=prompts.ids,
+            features=features,
+            logits=None,
+            norms=np.linalg.norm(features, axis=1).astype(np.float32),
+            ok=np.ones(count, bool),
+            failures=[],
+            stored="f32",
+            producer={"model": model},
+        )
+    rows_digest = hashlib.sha256("\n".join(prompts.ids).encode()).hexdigest()
+    complete_bank(directory, rows=count, rows_digest=rows_digest)
+    key = bank_key(ingredients)
+    write_ref(
+        root,
+        model=model,
+        data=prompts.name,
+        options=options.in_key(),
+        key=key,
+        rows_digest=rows_digest,
+        weights=encoder.weight_files,
+    )
+    return key

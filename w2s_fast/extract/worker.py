@@ -1,0 +1,253 @@
+"""Run frozen encoders over a manifest once, part by part, and commit what they give."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from w2s_fast.core.errors import DataError, UsageError
+from w2s_fast.core.paths import cache_root
+from w2s_fast.core.protocols import Encoder
+from w2s_fast.data.manifest import Manifest
+from w2s_fast.extract.images import batches
+from w2s_fast.extract.options import ExtractOptions
+from w2s_fast.extract.plan import Job, plan
+from w2s_fast.store.layout import PART_ROWS
+from w2s_fast.store.refs import write_ref
+from w2s_fast.store.write import begin_bank, complete_bank, missing_parts, write_part
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with a label, the images done and the images to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extracted:
+    """What became of one model over one manifest: rows, parts made now, unreadable images, the bank's digest."""
+
+    model: str
+    data: str
+    key: str
+    rows: int
+    made_parts: int
+    failures: int
+    digest: str
+    images_per_second: float | None
+
+
+def extract(
+    manifest: Manifest,
+    models: Sequence[str],
+    *,
+    data: str,
+    options: ExtractOptions | None = None,
+    cache: str | Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[Extracted]:
+    """Fill the banks of `models` over `manifest`; parts already committed are kept, so an interrupted run resumes.
+
+    Every image is decoded once for all models that lack its part. Raises `DataError` when no image is readable or
+    more than `options.max_failures` are not.
+    """
+    options = (options or ExtractOptions()).checked()
+    root = cache_root(cache)
+    device = pick_device(options.device)
+    jobs = plan(manifest, list(models), data=data, options=options, cache=root, device=device)
+    directories = [begin_bank(root, job.ingredients) for job in jobs]
+    rows = len(manifest.ids)
+    lacking = [set(missing_parts(directory, rows)) for directory in directories]
+    todo = sorted(set().union(*lacking))
+    total, done, failures, started = sum(len(part_range(p, rows)) for p in todo), 0, 0, time.perf_counter()
+    for part in todo:
+        wanted = [m for m in range(len(jobs)) if part in lacking[m]]
+        tables = _Tables(len(part_range(part, rows)), part_range(part, rows).start)
+        stream = batches(
+            manifest,
+            part_range(part, rows),
+            [jobs[m].encoder for m in wanted],
+            batch_size=options.batch_size,
+            workers=options.decoders(len(part_range(part, rows))),
+        )
+        for batch in stream:
+            failures += len(batch.reasons)
+            if options.max_failures is not None and failures > options.max_failures:
+                raise DataError(
+                    f"{data}: {failures} unreadable images, more than --max-failures {options.max_failures}; "
+                    f"the last: {next(reversed(batch.reasons.values()))}"
+                )
+            for m, x in zip(wanted, batch.inputs, strict=True):
+                tables.add(m, batch.rows, *encode(jobs[m].encoder, x, device=device, options=options))
+            tables.fail(batch.reasons)
+            done += len(batch.rows)
+            if on_progress is not None:
+                on_progress(data, done, total)
+        for m in wanted:
+            _commit(directories[m], part, jobs[m], m, manifest, tables, options, device)
+    seconds = time.perf_counter() - started
+    return [
+        _finish(job, directory, manifest, options, root, len(made), done / seconds if done else None)
+        for job, directory, made in zip(jobs, directories, lacking, strict=True)
+    ]
+
+
+def part_range(part: int, rows: int) -> range:
+    """The rows of the manifest that a part holds."""
+    return range(part * PART_ROWS, min((part + 1) * PART_ROWS, rows))
+
+
+def pick_device(device: str) -> str:
+    """`auto` is cuda where there is one, else cpu; a named device that is absent is a `UsageError`."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: no CUDA device is visible; use --device cpu")
+    return device
+
+
+class _Tables:
+    """The arrays of one part, per model, in the order of its rows."""
+
+    def __init__(self, count: int, first: int) -> None:
+        self.count, self.first = count, first
+        self.features: dict[int, NDArray[np.float32]] = {}
+        self.logits: dict[int, NDArray[np.float32]] = {}
+        self.ok = np.ones(count, bool)
+        self.reasons: dict[int, str] = {}
+        self.shrunk: set[int] = set()
+
+    def add(self, m: int, rows: list[int], features: Tensor, logits: Tensor | None, shrunk: bool) -> None:
+        at = slice(rows[0] - self.first, rows[-1] - self.first + 1)
+        self.features.setdefault(m, np.zeros((self.count, features.shape[1]), np.float32))[at] = features.numpy()
+        if logits is not None:
+            self.logits.setdefault(m, np.zeros((self.count, logits.shape[1]), np.float32))[at] = logits.numpy()
+        if shrunk:
+            self.shrunk.add(m)
+
+    def fail(self, reasons: dict[int, str]) -> None:
+        self.reasons.update(reasons)
+        for row in reasons:
+            self.ok[row - self.first] = False
+
+    def of(self, m: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Features and logits of a model, zero where the image could not be read."""
+        features, logits = self.features[m], self.logits.get(m)
+        features[~self.ok] = 0
+        if logits is not None:
+            logits[~self.ok] = 0
+        return features, logits
+
+
+def encode(
+    encoder: Encoder, x: Tensor, *, device: str, options: ExtractOptions
+) -> tuple[Tensor, Tensor | None, bool]:
+    """f[b, 3, h, w] -> features f32[b, d], logits f32[b, k] or None on the CPU, and whether memory forced halves."""
+    try:
+        with torch.inference_mode(), _precision(device, options):
+            features, logits = encoder.encode(x.to(device))
+        return features.float().cpu(), None if logits is None else logits.float().cpu(), False
+    except torch.OutOfMemoryError:
+        if len(x) == 1:
+            raise
+        torch.cuda.empty_cache()
+    halves = [encode(encoder, h, device=device, options=options) for h in x.chunk(2)]
+    logits = [h[1] for h in halves if h[1] is not None]
+    return torch.cat([h[0] for h in halves]), torch.cat(logits) if logits else None, True
+
+
+@contextlib.contextmanager
+def _precision(device: str, options: ExtractOptions) -> Iterator[None]:
+    kind = device.partition(":")[0]
+    before = torch.get_float32_matmul_precision() if kind == "cuda" else None
+    if before is not None:
+        torch.set_float32_matmul_precision("high" if options.tf32 else "highest")
+    try:
+        with torch.autocast(kind, torch.bfloat16, enabled=options.compute == "bf16"):
+            yield
+    finally:
+        if before is not None:
+            torch.set_float32_matmul_precision(before)
+
+
+def _commit(
+    directory: Path,
+    part: int,
+    job: Job,
+    m: int,
+    manifest: Manifest,
+    tables: _Tables,
+    options: ExtractOptions,
+    device: str,
+) -> None:
+    features, logits = tables.of(m)
+    span = slice(tables.first, tables.first + tables.count)
+    write_part(
+        directory,
+        part,
+        ids=manifest.ids[span],
+        features=features,
+        logits=logits,
+        norms=np.linalg.norm(features, axis=1).astype(np.float32),
+        ok=tables.ok,
+        failures=[{"id": manifest.ids[r], "row": r, "reason": why} for r, why in sorted(tables.reasons.items())],
+        stored=options.stored,
+        producer=provenance(job, options, device, shrunk=m in tables.shrunk),
+    )
+
+
+def provenance(job: Job, options: ExtractOptions, device: str, *, shrunk: bool) -> dict[str, Any]:
+    """What made a part, recorded and never in the key."""
+    return {
+        "model": job.model,
+        "data": job.data,
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+        "batch_size": options.batch_size,
+        "shrunk": shrunk,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _finish(
+    job: Job,
+    directory: Path,
+    manifest: Manifest,
+    options: ExtractOptions,
+    root: Path,
+    made: int,
+    images_per_second: float | None,
+) -> Extracted:
+    from w2s_fast.store.bank import open_key
+
+    digest = complete_bank(directory, rows=len(manifest.ids), rows_digest=manifest.rows_digest)
+    bank = open_key(job.key, cache=root)
+    if bank.failures and len(bank.failures) == bank.rows:
+        raise DataError(f"{job.data}: none of its {bank.rows} images can be read; the first: {bank.failures[0]['reason']}")
+    write_ref(
+        root,
+        model=job.model,
+        data=job.data,
+        options=options.in_key(),
+        key=job.key,
+        rows_digest=manifest.rows_digest,
+        weights=getattr(job.encoder, "weight_files", ()),
+    )
+    return Extracted(
+        model=job.model,
+        data=job.data,
+        key=job.key,
+        rows=bank.rows,
+        made_parts=made,
+        failures=len(bank.failures),
+        digest=digest,
+        images_per_second=images_per_second,
+    )

@@ -1,0 +1,90 @@
+"""One fitted head, taken out: as an `nn.Module`, a file, or an open_clip zero-shot classifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from w2s_fast import heads
+from w2s_fast.core.version import CODE
+
+if TYPE_CHECKING:
+    from w2s_fast.methods.score import Scored
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BestHead:
+    """The head of one run under one selection."""
+
+    scored: Scored
+    selection: str
+
+    @property
+    def head(self) -> heads.Head:
+        """The head, bound to the task's frozen inputs."""
+        task = self.scored.task
+        start = heads.Start(
+            k=len(task.classes), d=task.features.shape[1], names=task.classes, text=task.text, tower=None
+        )
+        return heads.make(self.scored.arm.method.head).bind(start)
+
+    @property
+    def theta(self) -> dict[str, Tensor]:
+        """The parameters under this selection."""
+        return self.scored.fit.theta[self.selection]
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What the head is and where it comes from, as JSON."""
+        task, arm = self.scored.task, self.scored.arm
+        return {
+            "method": arm.method.name,
+            "head": str(arm.method.head),
+            "loss": arm.method.loss_name,
+            "classes": list(task.classes),
+            "data": task.data,
+            "strong": task.strong,
+            "weak": task.weak,
+            "template": task.template,
+            "seed": arm.seed,
+            "weak_seed": arm.weak_seed,
+            "selection": self.selection,
+            "selected_epoch": self.scored.fit.selected_epoch[self.selection],
+            "feature_key": task.keys.get("features"),
+            "resolved": self.scored.fit.resolved,
+            "code": CODE,
+        }
+
+    def to_torch(self) -> nn.Module:
+        """A module f[b, d] raw features -> logits f[b, k] (before the temperature)."""
+        return _Classifier(self.head, self.theta)
+
+    def save(self, path: str | Path) -> Path:
+        """Write safetensors and a JSON card; `heads.load_head` reads them back."""
+        return heads.save_head(path, self.scored.arm.method.head, self.theta, self.card)
+
+    def export(self, path: str | Path) -> Path:
+        """Write the open_clip-compatible zero-shot classifier matrix f[d, k] with its class names."""
+        return heads.export_classifier(self.head, self.theta, path, self.card)
+
+
+class _Classifier(nn.Module):
+    """A frozen head: weights and bias as buffers, the head's own scaling of the features."""
+
+    def __init__(self, head: heads.Head, theta: dict[str, Tensor]) -> None:
+        super().__init__()
+        weight, bias = head.weights(theta)
+        self.unit_x, self.x_scale = head.unit_x, head.x_scale
+        self.register_buffer("weight", weight.detach().clone())
+        self.register_buffer("bias", None if bias is None else bias.detach().clone())
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = nn.functional.normalize(features, dim=-1) if self.unit_x else features
+        return nn.functional.linear(self.x_scale * x, self.get_buffer("weight"), self._bias())
+
+    def _bias(self) -> Tensor | None:
+        return self.bias if isinstance(self.bias, torch.Tensor) else None

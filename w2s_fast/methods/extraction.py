@@ -1,0 +1,76 @@
+"""`extract` over several data sets and models, by name: images, supervisors' logits and class names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from w2s_fast.core.errors import MissingText
+from w2s_fast.core.paths import cache_root
+from w2s_fast.data import expand_data, open_manifest
+from w2s_fast.data.manifest import Manifest
+from w2s_fast.methods import supervisors
+from w2s_fast.methods.prepare import DEFAULT_DATA, DEFAULT_STRONG, DEFAULT_TEMPLATE, DEFAULT_WEAK, check_templates
+from w2s_fast.methods.task import Say
+
+if TYPE_CHECKING:
+    from w2s_fast.extract.options import ExtractOptions
+    from w2s_fast.extract.worker import OnProgress
+
+
+def extract_all(
+    data: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
+    *,
+    options: ExtractOptions | None = None,
+    root: str | Path | None = None,
+    identity: str = "content",
+    class_names: str | Path | None = None,
+    templates: Sequence[str] | None = None,
+    cache: str | Path | None = None,
+    say: Say | None = None,
+    on_progress: OnProgress | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Fill the cache for every data set x model and yield one record per bank: model, data, key, rows, failures, ...
+
+    Every data set is read once for all models. A model with a text tower also gets the text bank of the class names;
+    where there is none, or a name has no token, `say` is told. Defaults: the embedded drawn domains, CLIP and weak CNNs.
+    """
+    from w2s_fast.extract.worker import extract
+
+    tell = say or (lambda _: None)
+    prompts = check_templates(tuple(templates or (DEFAULT_TEMPLATE,)))
+    for name in expand_data(tuple(data or (DEFAULT_DATA,))):
+        manifest = open_manifest(
+            name,
+            root=None if root is None else Path(root),
+            identity=identity,
+            class_names=None if class_names is None else Path(class_names),
+            cache=cache_root(cache),
+        )
+        chosen = list(models or ([DEFAULT_STRONG, DEFAULT_WEAK] if name.startswith("drawn:") else [DEFAULT_STRONG]))
+        encoders = [one for model in chosen for one in supervisors.expand(model, manifest, data=name, cache=cache)]
+        for done in extract(manifest, encoders, data=name, options=options, cache=cache, on_progress=on_progress):
+            yield asdict(done)
+        for model in chosen:
+            if not supervisors.is_supervisor(model):
+                _text_bank(model, manifest, prompts, options=options, cache=cache, say=tell)
+
+
+def _text_bank(
+    model: str,
+    manifest: Manifest,
+    templates: tuple[str, ...],
+    *,
+    options: ExtractOptions | None,
+    cache: str | Path | None,
+    say: Say,
+) -> None:
+    from w2s_fast.extract.text import Prompts, extract_text
+
+    try:
+        extract_text(model, Prompts(classes=manifest.classes, templates=templates), options=options, cache=cache)
+    except MissingText as error:
+        say(f"{model}: no text features ({error})")

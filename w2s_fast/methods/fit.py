@@ -1,0 +1,212 @@
+"""The weak-to-strong protocol: fit methods and ceilings over seeds, score them, keep their predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from w2s_fast.core.errors import MissingText, UsageError, nearest
+from w2s_fast.core.specs import Spec, parse
+from w2s_fast.data.splits import Split
+from w2s_fast.heads import Start
+from w2s_fast.losses import Supervision
+from w2s_fast.methods.presets import Method, resolve, short
+from w2s_fast.methods.results import Results
+from w2s_fast.methods.score import Scored, score
+from w2s_fast.methods.settings import Settings, grid_of, with_parameters
+from w2s_fast.methods.task import Task
+from w2s_fast.train import Fit, Run, fit_heads, ground_truth
+
+SPLITS = ("rotate", "fixed", "paper")
+SUPERVISIONS = ("weak", "gt")
+CEILING_HEADS = ("linear", "prototype")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A method at one point of the grid, for one seed and supervisor; a ceiling is an arm on ground truth."""
+
+    method: Method
+    settings: Settings
+    seed: int
+    weak_seed: int | None
+    supervision: str
+    ceiling: bool = False
+
+    @property
+    def ceiling_key(self) -> tuple[str, Settings, int]:
+        """Which ceiling an arm is measured against: same head, same settings, same seed."""
+        return (str(_ceiling_head(self.method.head)), self.settings, self.seed)
+
+
+def fit(
+    task: Task,
+    *,
+    method: str | Sequence[str] | None = None,
+    loss: str | Callable[..., Any] | Sequence[Any] | None = None,
+    head: str | Sequence[str] | None = None,
+    seeds: int | Sequence[int] = 1,
+    split: str = "rotate",
+    supervision: str = "weak",
+    references: bool = True,
+    device: str = "auto",
+    precision: str = "fp32",
+    on_progress: Callable[[int, int], None] | None = None,
+    **grid: Any,
+) -> Results:
+    """Fit methods (or loss x head) over `seeds` (a count, or the seeds themselves) and return rows and predictions.
+
+    `grid` sets epochs, batch_size, lr, weight_decay, solver, schedule, init, tau_s, ... ; a list is an axis.
+    Ceilings (linear and prototype heads on ground truth) are always fitted unless `references` is false.
+    Raises `UsageError` for unknown names, `MissingText` for text init without text, `DataError` for unusable splits.
+    """
+    arms = plan_arms(
+        task, resolve(method, loss, head), seeds=seeds, supervision=supervision, references=references, grid=grid
+    )
+    if split not in SPLITS:
+        raise UsageError(f"unknown split {split!r}{nearest(split, SPLITS)}")
+    of_seed = {seed: task.splits(mode=split, seed=seed) for seed in sorted({arm.seed for arm in arms})}
+    fits = list(run_arms(task, arms, of_seed, device=device, precision=precision, on_progress=on_progress))
+    scored = [Scored(task=task, arm=arm, fit=one, split=of_seed[arm.seed]) for arm, one in zip(arms, fits, strict=True)]
+    return score(task, scored, mode=split, precision=precision, device=_device(device))
+
+
+def plan_arms(
+    task: Task,
+    methods: Sequence[Method],
+    *,
+    seeds: int | Sequence[int],
+    supervision: str,
+    references: bool,
+    grid: dict[str, Any],
+) -> list[Arm]:
+    """Every fit that is asked for: methods x grid x seeds x supervisors, then the ceilings that they need."""
+    if supervision not in SUPERVISIONS:
+        raise UsageError(f"unknown supervision {supervision!r}{nearest(supervision, SUPERVISIONS)}")
+    numbers = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
+    if not numbers:
+        raise UsageError("no seeds: give at least one (--seeds 1)")
+    pairs = task.pairs(numbers)
+    arms: list[Arm] = []
+    for settings, head_parameters, loss_parameters in grid_of(grid):
+        resolved = settings.resolved(task.manifest.defaults)
+        for method in methods:
+            head = _accepting(method.head, head_parameters, family="head")
+            given = method.loss
+            loss = _accepting(given, loss_parameters, family="loss") if isinstance(given, Spec) else given
+            variant = replace(method, head=head, loss=loss)
+            arms += [
+                Arm(method=variant, settings=resolved, seed=s, weak_seed=w, supervision=supervision) for s, w in pairs
+            ]
+    _needs_text(task, arms)
+    if references and supervision == "weak":
+        arms += _ceilings(task, arms)
+    return arms
+
+
+def run_arms(
+    task: Task,
+    arms: Sequence[Arm],
+    of_seed: dict[int, Split],
+    *,
+    device: str,
+    precision: str,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Fit]:
+    """The fit of each arm, in the order of `arms`."""
+    seeds, weak_seeds = list(of_seed), sorted(task.weak_logits)
+    supervisions = [Supervision(weak=task.weak_logits[w]) for w in weak_seeds]
+    supervisions.append(ground_truth(task.labels, len(task.classes)))
+    runs = [
+        Run(
+            head=arm.method.head,
+            loss=arm.method.loss,
+            solver=parse(arm.settings.solver),
+            schedule=parse(arm.settings.schedule),
+            seed=arm.seed,
+            epochs=arm.settings.epochs or 10,
+            batch_size=arm.settings.batch_size or 512,
+            lr=arm.settings.lr,
+            weight_decay=arm.settings.weight_decay,
+            w_gt=arm.settings.w_gt,
+            split=seeds.index(arm.seed),
+            supervision=len(weak_seeds) if arm.supervision == "gt" else weak_seeds.index(arm.weak_seed or 0),
+        )
+        for arm in arms
+    ]
+    start = Start(k=len(task.classes), d=task.features.shape[1], names=task.classes, text=task.text, tower=None)
+    done: dict[int, Fit] = {}
+    numbered = {id(run): i for i, run in enumerate(runs)}
+    for one in fit_heads(
+        task.features,
+        runs,
+        splits=[of_seed[s] for s in seeds],
+        supervisions=supervisions,
+        start=start,
+        truth=task.labels,
+        device=_device(device),
+        precision=precision,
+    ):
+        done[numbered[id(one.run)]] = one
+        if on_progress is not None:
+            on_progress(len(done), len(runs))
+    yield from (done[i] for i in range(len(runs)))
+
+
+def _device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def _accepting(spec: Spec, parameters: dict[str, Any], *, family: str) -> Spec:
+    """The spec with those of the parameters that its class knows; a parameter that no method takes is caught later."""
+    from w2s_fast import heads, losses
+
+    known = heads.parameters(spec.name) if family == "head" else losses.parameters(spec.name)
+    return with_parameters(spec, {k: v for k, v in parameters.items() if k in known})
+
+
+def _needs_text(task: Task, arms: Sequence[Arm]) -> None:
+    if task.text is not None:
+        return
+    for arm in arms:
+        from w2s_fast import heads
+
+        if heads.make(arm.method.head).needs_text:
+            raise MissingText(
+                f"{arm.method.name}: text init needs text features, and {task.strong} gives none "
+                f"({task.text_note}); start from the weak labels instead: --set init=weak_mean"
+            )
+
+
+def _ceiling_head(head: Spec) -> Spec:
+    """The head of the ceiling: the same, but never started from weak labels."""
+    if head.args.get("init") == "weak_mean":
+        return head.with_args({"init": "random"})
+    return head
+
+
+def _ceilings(task: Task, arms: Sequence[Arm]) -> list[Arm]:
+    """One ceiling per head, settings and seed of the arms; both standard heads at least, so that a best one exists."""
+    first = arms[0].settings
+    wanted = {(str(_ceiling_head(arm.method.head)), arm.settings): None for arm in arms}
+    for name in CEILING_HEADS:
+        if not any(parse(head).name == name and settings == first for head, settings in wanted):
+            text_init = {"init": "text" if task.text is not None else "random"}
+            wanted[str(Spec(name=name, args=text_init if name == "prototype" else {})), first] = None
+    return [
+        Arm(
+            method=Method(name=f"ceiling+{short(parse(head))}", head=parse(head), loss=Spec(name="ce")),
+            settings=settings,
+            seed=seed,
+            weak_seed=None,
+            supervision="gt",
+            ceiling=True,
+        )
+        for head, settings in wanted
+        for seed in dict.fromkeys(arm.seed for arm in arms)
+    ]

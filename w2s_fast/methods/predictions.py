@@ -1,0 +1,139 @@
+"""Kept predictions: what every system said on the test rows of every seed, in memory and beside the results file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from w2s_fast.core.errors import DataError
+from w2s_fast.core.hashing import digest_ids
+
+IntArray = NDArray[np.int64]
+REFERENCES = ("weak", "zero-shot", "fusion")
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """One predictor of one seed: a method's run, a ceiling, or a reference (which has one selection, `last`)."""
+
+    name: str
+    seed: int
+    weak_seed: int | None
+    run_id: str
+    labels: Mapping[str, IntArray]
+    """selection -> argmax on that seed's test rows, i[n_test]."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """All systems of one domain; `rows[seed]` are the test rows of that seed, `truth` and `ids` cover all N rows."""
+
+    domain: str
+    systems: tuple[System, ...]
+    rows: Mapping[int, IntArray]
+    truth: IntArray
+    ids: tuple[str, ...]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """(seed, weak seed) of the methods' runs, sorted."""
+        return sorted({(s.seed, s.weak_seed) for s in self.systems if s.weak_seed is not None})
+
+    def names(self) -> list[str]:
+        """The systems' names in order of appearance."""
+        return list(dict.fromkeys(s.name for s in self.systems))
+
+    def of(self, name: str, *, selection: str = "last") -> list[IntArray]:
+        """Per (seed, weak seed) of `pairs`, what `name` predicts; a ceiling or zero-shot repeats over weak seeds."""
+        found = {(s.seed, s.weak_seed): s for s in self.systems if s.name == name}
+        out: list[IntArray] = []
+        for seed, weak_seed in self.pairs or sorted(found, key=str):
+            system = found.get((seed, weak_seed)) or found.get((seed, None))
+            if system is None or not system.labels:
+                return []
+            out.append(system.labels.get(selection, next(iter(system.labels.values()))))
+        return out
+
+    def items(self) -> list[IntArray]:
+        """Per (seed, weak seed), the test rows of that seed."""
+        return [self.rows[seed] for seed, _ in self.pairs] or [self.rows[s] for s in sorted(self.rows)]
+
+    def correct(self, name: str, *, selection: str = "last") -> list[NDArray[np.bool_]]:
+        """Per (seed, weak seed), whether `name` is right; empty when `name` was not run."""
+        return [p == self.truth[r] for p, r in zip(self.of(name, selection=selection), self.items(), strict=False)]
+
+
+def save(predictions: Predictions, directory: Path, stem: str, selections: Sequence[str]) -> dict[str, int]:
+    """Write [runs, selections, n_test] (padded with -1) as npy with a JSON index and the test rows; run id -> index.
+
+    int16 where the classes fit, else int32. Files: `<stem>.npy`, `<stem>.tests.npy` (per seed: label), `<stem>.json`.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    seeds = sorted(predictions.rows)
+    width = max(len(predictions.rows[s]) for s in seeds)
+    kind = np.int16 if int(predictions.truth.max(initial=0)) < 2**15 else np.int32
+    table = np.full((len(predictions.systems), len(selections), width), -1, kind)
+    for i, system in enumerate(predictions.systems):
+        for j, selection in enumerate(selections):
+            labels = system.labels.get(selection)
+            if labels is not None:
+                table[i, j, : len(labels)] = labels
+    tests = np.full((len(seeds), 2, width), -1, np.int32)
+    for i, seed in enumerate(seeds):
+        rows = predictions.rows[seed]
+        tests[i, 0, : len(rows)], tests[i, 1, : len(rows)] = rows, predictions.truth[rows]
+    index = {
+        "schema": 1,
+        "domain": predictions.domain,
+        "selections": list(selections),
+        "seeds": [
+            {
+                "seed": s,
+                "n_test": len(predictions.rows[s]),
+                "ids_digest": digest_ids(predictions.ids[r] for r in predictions.rows[s]),
+            }
+            for s in seeds
+        ],
+        "systems": [
+            {"name": s.name, "seed": s.seed, "weak_seed": s.weak_seed, "run_id": s.run_id} for s in predictions.systems
+        ],
+    }
+    np.save(directory / f"{stem}.npy", table, allow_pickle=False)
+    np.save(directory / f"{stem}.tests.npy", tests, allow_pickle=False)
+    (directory / f"{stem}.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    return {s.run_id: i for i, s in enumerate(predictions.systems)}
+
+
+def load(path: Path) -> Predictions:
+    """Read back what `save` wrote, given the path of its `.npy`; row ids are not kept, so `ids` is empty."""
+    try:
+        index: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        table = np.load(path, allow_pickle=False)
+        tests = np.load(path.with_suffix(".tests.npy"), allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: the kept predictions cannot be read ({error}); train again to write them") from None
+    rows = {e["seed"]: tests[i, 0, : e["n_test"]].astype(np.int64) for i, e in enumerate(index["seeds"])}
+    truth = np.full(int(tests[:, 0].max(initial=0)) + 1, -1, np.int64)
+    for i, entry in enumerate(index["seeds"]):
+        truth[rows[entry["seed"]]] = tests[i, 1, : entry["n_test"]]
+    systems = tuple(
+        System(
+            name=e["name"],
+            seed=e["seed"],
+            weak_seed=e["weak_seed"],
+            run_id=e["run_id"],
+            labels={
+                selection: table[i, j, : len(rows[e["seed"]])].astype(np.int64)
+                for j, selection in enumerate(index["selections"])
+                if table[i, j, 0] >= 0
+            },
+        )
+        for i, e in enumerate(index["systems"])
+    )
+    return Predictions(domain=index["domain"], systems=systems, rows=rows, truth=truth, ids=())

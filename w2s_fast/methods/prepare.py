@@ -1,0 +1,212 @@
+"""Open a task from the cache, making first what is missing and saying so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from w2s_fast.core.errors import BankMissing, BankStale, DataError, MissingText, UsageError
+from w2s_fast.core.paths import cache_root
+from w2s_fast.data import open_manifest
+from w2s_fast.data.manifest import Manifest
+from w2s_fast.methods import supervisors
+from w2s_fast.methods.task import Say, Task
+from w2s_fast.store.bank import Bank, open_bank, rows_of
+
+if TYPE_CHECKING:
+    from w2s_fast.extract.options import ExtractOptions
+    from w2s_fast.extract.worker import OnProgress
+
+DEFAULT_DATA = "drawn:*"
+DEFAULT_STRONG = "drawn:clip"
+DEFAULT_WEAK = "drawn:cnn"
+DEFAULT_TEMPLATE = "a photo of a {}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a task comes from: data set and models by name, and how its manifest and features are read."""
+
+    data: str
+    strong: str = DEFAULT_STRONG
+    weak: str = DEFAULT_WEAK
+    weak_seeds: int | None = None
+    root: Path | None = None
+    identity: str = "content"
+    class_names: Path | None = None
+    templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
+    drop_failed: bool = False
+
+    def manifest(self, cache: str | Path | None = None) -> Manifest:
+        """The rows that the data set holds now."""
+        return open_manifest(
+            self.data, root=self.root, identity=self.identity, class_names=self.class_names, cache=cache_root(cache)
+        )
+
+
+def open_task(
+    data: str,
+    *,
+    strong: str = DEFAULT_STRONG,
+    weak: str = DEFAULT_WEAK,
+    weak_seeds: int | None = None,
+    root: str | Path | None = None,
+    identity: str = "content",
+    class_names: str | Path | None = None,
+    templates: Sequence[str] = (DEFAULT_TEMPLATE,),
+    drop_failed: bool = False,
+    cache: str | Path | None = None,
+    options: ExtractOptions | None = None,
+    say: Say | None = None,
+    on_progress: OnProgress | None = None,
+) -> Task:
+    """The task of one data set, one strong encoder and one weak model, read from the cache.
+
+    Banks that are missing are extracted first (`say` is told). Features, logits and labels are joined by id.
+    Raises `DataError`, `ModelError`, `BankStale`, `IdMismatch`; a supervisor whose D_train meets the pool is refused.
+    """
+    source = Source(
+        data=data,
+        strong=strong,
+        weak=weak,
+        weak_seeds=weak_seeds,
+        root=None if root is None else Path(root),
+        identity=identity,
+        class_names=None if class_names is None else Path(class_names),
+        templates=tuple(templates),
+        drop_failed=drop_failed,
+    )
+    manifest = source.manifest(cache)
+    tell = say or (lambda _: None)
+    teachers = supervisors.of(source.weak, manifest, data=data, cache=cache, count=weak_seeds)
+    keys = prepare(manifest, [strong, *teachers.values()], data=data, cache=cache, options=options, say=tell,
+                   on_progress=on_progress)  # fmt: skip
+    features = keys[strong]
+    manifest = _readable(manifest, [keys[m] for m in keys], drop_failed=drop_failed)
+    rows = rows_of(features, manifest.ids)
+    logits: dict[int, torch.Tensor] = {}
+    for seed, model in teachers.items():
+        logits[seed] = _weak_logits(keys[model], manifest, model=model, data=data)
+    text, note, scale, text_key = _text(source, manifest, cache=cache, options=options, say=tell)
+    return Task(
+        manifest=manifest,
+        features=features.features()[torch.from_numpy(rows)],
+        weak_logits=logits,
+        text=text,
+        text_note=note,
+        logit_scale=scale,
+        data=data,
+        weak=weak,
+        strong=strong,
+        template=" | ".join(source.templates),
+        keys={
+            "features": features.key,
+            "weak": {seed: keys[model].key for seed, model in teachers.items()},
+            "text": text_key,
+        },
+    )
+
+
+def prepare(
+    manifest: Manifest,
+    models: Sequence[str],
+    *,
+    data: str,
+    cache: str | Path | None = None,
+    options: ExtractOptions | None = None,
+    say: Say | None = None,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Bank]:
+    """The complete bank of each model over the manifest; those that are missing are extracted, in one go."""
+    root = cache_root(cache)
+    banks: dict[str, Bank] = {}
+    for model in dict.fromkeys(models):
+        try:
+            banks[model] = _current(open_bank(model, data, cache=root, options=_in_key(options)), manifest, model, data)
+        except BankMissing:
+            continue
+    missing = [m for m in dict.fromkeys(models) if m not in banks]
+    if missing:
+        from w2s_fast.extract.worker import extract
+
+        if say is not None:
+            say(f"{data}: extracting {', '.join(missing)} ({len(manifest.ids)} images)")
+        extract(manifest, missing, data=data, options=options, cache=root, on_progress=on_progress)
+        for model in missing:
+            banks[model] = open_bank(model, data, cache=root, options=_in_key(options))
+    return banks
+
+
+def _in_key(options: ExtractOptions | None) -> dict[str, Any]:
+    from w2s_fast.extract.options import ExtractOptions
+
+    return (options or ExtractOptions()).in_key()
+
+
+def _current(bank: Bank, manifest: Manifest, model: str, data: str) -> Bank:
+    if bank.ingredients["rows"] != manifest.rows_digest:
+        raise BankStale(
+            f"{data} has other images now than when {model} was extracted; "
+            f"run: w2s-fast extract --data {data} --model {model}"
+        )
+    return bank
+
+
+def _readable(manifest: Manifest, banks: Sequence[Bank], *, drop_failed: bool) -> Manifest:
+    """The manifest without rows that some model could not read, if that was asked for; else an error names one."""
+    ok = np.ones(len(manifest.ids), bool)
+    for bank in banks:
+        ok &= bank.ok[rows_of(bank, manifest.ids)]
+    if ok.all():
+        return manifest
+    first = manifest.uris[int(np.argmin(ok))]
+    if not drop_failed:
+        raise DataError(
+            f"{manifest.name}: {int((~ok).sum())} of {len(ok)} images could not be read, {first} first; "
+            "repair them and extract again, or leave them out with --drop-failed"
+        )
+    return manifest.keep(np.flatnonzero(ok))
+
+
+def _weak_logits(bank: Bank, manifest: Manifest, *, model: str, data: str) -> torch.Tensor:
+    logits = bank.logits()
+    k = len(manifest.classes)
+    if logits is None or logits.shape[1] != k:
+        has = "no classifier" if logits is None else f"{logits.shape[1]} classes"
+        raise DataError(
+            f"the weak model {model} has {has}, {data} has {k} classes; "
+            f"train one on its D_train: w2s-fast weak --data {data} --model {model} --name NAME"
+        )
+    return logits[torch.from_numpy(rows_of(bank, manifest.ids))]
+
+
+def _text(
+    source: Source, manifest: Manifest, *, cache: str | Path | None, options: ExtractOptions | None, say: Say
+) -> tuple[torch.Tensor | None, str | None, float, str | None]:
+    from w2s_fast.extract.text import Prompts, extract_text
+
+    prompts = Prompts(classes=manifest.classes, templates=source.templates)
+    root = cache_root(cache)
+    try:
+        try:
+            bank = open_bank(source.strong, prompts.name, cache=root, options=_in_key(options))
+        except BankMissing:
+            say(f"{source.strong}: encoding {len(manifest.classes)} class names")
+            extract_text(source.strong, prompts, options=options, cache=root)
+            bank = open_bank(source.strong, prompts.name, cache=root, options=_in_key(options))
+    except MissingText as error:
+        return None, f"n/a: {error}", 100.0, None
+    return bank.features(), None, float(bank.ingredients["logit_scale"]), bank.key
+
+
+def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
+    """The templates, or a `UsageError` for one without exactly one `{}`."""
+    for template in templates:
+        if template.count("{}") != 1:
+            raise UsageError(f"template {template!r} needs exactly one {{}} for the class name")
+    return tuple(templates)

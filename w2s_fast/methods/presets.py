@@ -1,0 +1,129 @@
+"""Named methods, as papers call them: which head, which loss, from where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from w2s_fast import losses
+from w2s_fast.core.errors import SpecError, UsageError, nearest
+from w2s_fast.core.plugins import load, names
+from w2s_fast.core.specs import Spec, parse
+from w2s_fast.methods import METHODS
+
+HEAD_ALIASES = {"linear": "lp", "prototype": "proto"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A head and a loss under one name; `source` is the paper, `verified` false where a formula could not be checked."""
+
+    name: str
+    head: Spec
+    loss: Spec | Callable[..., Any]
+    source: str = ""
+    verified: bool = True
+
+    @property
+    def loss_name(self) -> str:
+        """The loss as rows write it."""
+        return str(self.loss) if isinstance(self.loss, Spec) else f"{getattr(self.loss, '__name__', 'callable')}"
+
+    def expand(self) -> list[Method]:
+        """One method per point of the grids that list-valued parameters of head and loss span."""
+        given = self.loss.expand() if isinstance(self.loss, Spec) else [self.loss]
+        return [replace(self, head=head, loss=loss) for head in self.head.expand() for loss in given]
+
+
+def _method(name: str, head: str, loss: str, source: str) -> Method:
+    return Method(name=name, head=parse(head), loss=parse(loss), source=source)
+
+
+_CPL = "Li et al. 2025, class prototype learning (arXiv 2511.18396)"
+_BURNS = "Burns et al. 2023, weak-to-strong generalization (arXiv 2312.09390)"
+_ADAPT = "Guo et al. 2024, vision superalignment (arXiv 2402.03749)"
+
+CPL = _method("cpl", "prototype(init='text')", "cpl", _CPL)
+CE_LP = _method("ce+lp", "linear", "ce", _BURNS)
+KD_LP = _method("kd+lp", "linear", "kd", "Hinton et al. 2015, knowledge distillation (arXiv 1503.02531)")
+AUX_LP = _method("aux+lp", "linear", "aux_conf", _BURNS)
+AUX_ARGMAX_LP = _method("aux_argmax+lp", "linear", "aux_conf_argmax", _ADAPT + ", Eq. 1")
+ADAPT_LP = _method("adapt+lp", "linear", "adapt_conf", _ADAPT + ", Eq. 2")
+CE_PROTO = _method("ce+proto", "prototype(init='text')", "ce", "control: CPL's head, hard labels")
+AUX_PROTO = _method("aux+proto", "prototype(init='text')", "aux_conf", "control: CPL's head, auxiliary confidence")
+ADAPT_PROTO = _method("adapt+proto", "prototype(init='text')", "adapt_conf", "control: CPL's head, adaptive confidence")
+
+
+def find(name: str) -> Method:
+    """The method of that name, or a `UsageError` with the nearest names."""
+    if name not in names(METHODS, "w2s_fast.methods"):
+        close = nearest(name, names(METHODS, "w2s_fast.methods"))
+        raise UsageError(f"unknown method {name!r}{close}; a loss and a head of your own: --loss L --head H")
+    return load(METHODS, "w2s_fast.methods", name)
+
+
+def describe() -> list[dict[str, Any]]:
+    """Every method: name, head, loss, source, verified."""
+    found = [find(name) for name in names(METHODS, "w2s_fast.methods")]
+    return [
+        {"method": m.name, "head": str(m.head), "loss": m.loss_name, "source": m.source, "verified": m.verified}
+        for m in found
+    ]
+
+
+def resolve(
+    method: str | Sequence[str] | None = None,
+    loss: str | Callable[..., Any] | Sequence[Any] | None = None,
+    head: str | Sequence[str] | None = None,
+) -> list[Method]:
+    """Methods named by `method`, then every loss x head given; grids expanded, repetitions dropped.
+
+    A loss without a head takes its own default head (`cpl`: the text-initialised prototype), else `linear`.
+    Nothing named is a `UsageError`.
+    """
+    found = [find(name) for name in _several(method)]
+    for one in _several(loss):
+        found.extend(_combine(one, _several(head)))
+    if _several(head) and not _several(loss):
+        raise UsageError(f"--head {_several(head)[0]} needs a loss: add --loss kd (all: w2s-fast losses)")
+    if not found:
+        raise UsageError("nothing to fit: give --method cpl kd+lp ... or --loss cpl (all: w2s-fast methods)")
+    expanded = [variant for one in found for variant in one.expand()]
+    unique = {(m.name, str(m.head), m.loss if callable(m.loss) else str(m.loss)): m for m in expanded}
+    return _distinct_names(list(unique.values()))
+
+
+def _combine(loss: Any, heads: list[Any]) -> list[Method]:
+    if not isinstance(loss, str | Spec):
+        name = getattr(loss, "__name__", "callable")
+        chosen = [parse(h) for h in heads] or [parse("linear")]
+        return [Method(name=f"{name}+{short(h)}", head=h, loss=loss) for h in chosen]
+    spec = parse(loss)
+    if spec.name == "cpl":
+        wrong = next((h for h in heads if parse(h).name != "prototype"), None)
+        if wrong is not None:
+            raise SpecError(f"cpl is a prototype method; for the same loss on another head: --loss kd --head {wrong}")
+        return [replace(CPL, loss=spec, head=parse(h)) for h in heads] or [replace(CPL, loss=spec)]
+    default = losses.default_head(spec) or "linear"
+    chosen = [parse(h) for h in heads] or [parse(default)]
+    return [Method(name=f"{spec.name}+{short(h)}", head=h, loss=spec) for h in chosen]
+
+
+def short(head: Spec) -> str:
+    """The head as method names write it: lp, proto, or its own name."""
+    return HEAD_ALIASES.get(head.name, head.name)
+
+
+def _several(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _distinct_names(methods: list[Method]) -> list[Method]:
+    """Variants of one name get their arguments into the name, so that no two rows share one."""
+    count: dict[str, int] = {}
+    for m in methods:
+        count[m.name] = count.get(m.name, 0) + 1
+    return [m if count[m.name] == 1 else replace(m, name=f"{m.name}[{m.loss_name} @ {m.head}]") for m in methods]

@@ -1,0 +1,252 @@
+"""Fits become rows: accuracies on the same test items, agreement, guarded PGR, references and keys."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from w2s_fast import heads
+from w2s_fast.core.hashing import digest_json
+from w2s_fast.core.rows import SCHEMA, Row
+from w2s_fast.core.statistics import PGR, paired_gap_se, pgr
+from w2s_fast.core.version import CODE
+from w2s_fast.data.splits import Split
+from w2s_fast.methods import references
+from w2s_fast.methods.predictions import Predictions, System
+from w2s_fast.methods.results import Results
+from w2s_fast.methods.task import Task
+from w2s_fast.train import Fit
+
+if TYPE_CHECKING:
+    from w2s_fast.methods.fit import Arm
+
+CEILING_SELECTION = {"last": "last", "weak_val": "oracle", "oracle": "oracle", "test_best": "test_best"}
+"""Under which selection the ceiling is read that a student's selection is measured against."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scored:
+    """A fit with the arm that asked for it and the split it ran on."""
+
+    task: Task
+    arm: Arm
+    fit: Fit
+    split: Split
+
+    def correct(self, selection: str) -> np.ndarray | None:
+        """bool[n_test], or None when this fit has no such selection."""
+        predicted = self.fit.predicted.get(selection)
+        return None if predicted is None else np.asarray(predicted) == self.task.manifest.labels[self.split.test]
+
+
+def score(task: Task, scored: Sequence[Scored], *, mode: str, precision: str, device: str) -> Results:
+    """One row per fit and selection, ceilings included, and the predictions of every system."""
+    ceilings = [s for s in scored if s.arm.ceiling and s.fit.status == "ok"]
+    said = _References(task)
+    better = said.better_base([s for s in scored if not s.arm.ceiling])
+    rows: list[Row] = []
+    systems: dict[str, System] = {}
+    for one in scored:
+        run_id = _run_id(task, one, mode, precision)
+        labels = {sel: np.asarray(p).astype(np.int64) for sel, p in one.fit.predicted.items()}
+        systems[run_id] = System(
+            name=one.arm.method.name, seed=one.arm.seed, weak_seed=one.arm.weak_seed, run_id=run_id, labels=labels
+        )
+        context = _Context(task=task, ceilings=ceilings, said=said, better=better, mode=mode)
+        for selection in labels or ("last",):
+            row = _row(one, selection, context)
+            row.update(run_id=run_id, precision=precision, device=device)
+            rows.append(row)
+    for system in said.systems(scored):
+        systems[system.run_id] = system
+    kept = Predictions(
+        domain=task.domain,
+        systems=tuple(systems.values()),
+        rows={s.arm.seed: np.asarray(s.split.test) for s in scored},
+        truth=np.asarray(task.manifest.labels),
+        ids=task.ids,
+    )
+    return Results(rows=rows, kept=(kept,), fits=tuple(scored))
+
+
+class _References:
+    """Weak, zero-shot and fused predictions over all rows, computed once."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.zero_shot = references.zero_shot(task)
+        self.weak = {w: references.weak(task, w) for w in task.weak_logits}
+        self.fused = {w: references.fusion(task, w) for w in task.weak_logits}
+
+    def accuracy(self, predicted: Tensor | None, rows: np.ndarray) -> float | None:
+        if predicted is None:
+            return None
+        at = torch.from_numpy(np.asarray(rows))
+        return references.accuracy(predicted[at], self.task.labels[at])
+
+    def better_base(self, students: Sequence[Scored]) -> str:
+        """Which of weak and zero-shot is better in the mean over runs: the base of `pgr_zs`."""
+        if self.zero_shot is None or not students:
+            return "weak"
+        weak = [self.accuracy(self.weak[_weak_seed(self.task, s)], s.split.test) for s in students]
+        prior = [self.accuracy(self.zero_shot, s.split.test) for s in students]
+        return "zero-shot" if np.mean([p or 0 for p in prior]) > np.mean([w or 0 for w in weak]) else "weak"
+
+    def systems(self, scored: Sequence[Scored]) -> list[System]:
+        """The references as systems, one per seed (and weak seed)."""
+        pairs = {(s.arm.seed, s.arm.weak_seed): np.asarray(s.split.test) for s in scored if s.arm.weak_seed is not None}
+        found: list[System] = []
+        for (seed, weak_seed), rows in pairs.items():
+            for name, predicted in (("weak", self.weak[weak_seed]), ("fusion", self.fused[weak_seed])):
+                found += self._system(name, seed, weak_seed, predicted, rows)
+        for seed, rows in {seed: rows for (seed, _), rows in pairs.items()}.items():
+            found += self._system("zero-shot", seed, None, self.zero_shot, rows)
+        return found
+
+    def _system(
+        self, name: str, seed: int, weak_seed: int | None, predicted: Tensor | None, rows: np.ndarray
+    ) -> list[System]:
+        if predicted is None:
+            return []
+        run_id = digest_json([self.task.data, self.task.strong, self.task.weak, name, seed, weak_seed])[:16]
+        labels = {"last": predicted.numpy()[rows].astype(np.int64)}
+        return [System(name=name, seed=seed, weak_seed=weak_seed, run_id=run_id, labels=labels)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Context:
+    task: Task
+    ceilings: list[Scored]
+    said: _References
+    better: str
+    mode: str
+
+
+def _weak_seed(task: Task, one: Scored) -> int:
+    return one.arm.weak_seed if one.arm.weak_seed is not None else task.pairs([one.arm.seed])[0][1]
+
+
+def _row(one: Scored, selection: str, context: _Context) -> Row:
+    task, arm, fit, said = context.task, one.arm, one.fit, context.said
+    test = np.asarray(one.split.test)
+    weak_seed = _weak_seed(task, one)
+    weak_labels = said.weak[weak_seed].numpy()[test]
+    truth = np.asarray(task.manifest.labels)[test]
+    acc_weak = said.accuracy(said.weak[weak_seed], test)
+    predicted = fit.predicted.get(selection)
+    correct = one.correct(selection)
+    acc = None if correct is None else float(correct.mean())
+    same = None if predicted is None else np.asarray(predicted) == weak_labels
+    weak_right = weak_labels == truth
+    ceiling, best = (None, None) if arm.ceiling else _ceilings_of(one, selection, context)
+    base = said.zero_shot.numpy()[test] == truth if context.better == "zero-shot" and said.zero_shot is not None else weak_right
+    same_head = _pgr(weak_right, correct, ceiling)
+    resolved = fit.resolved
+    return Row(
+        schema=SCHEMA,
+        status=fit.status,
+        data=task.data,
+        domain=task.domain,
+        weak=task.weak,
+        weak_seed=arm.weak_seed,
+        strong=task.strong,
+        method=arm.method.name,
+        head=str(arm.method.head),
+        loss=arm.method.loss_name,
+        init=resolved.get("init", "random"),
+        init_norm=resolved.get("init_norm"),
+        feat_scale=resolved.get("feat_scale"),
+        template=task.template,
+        supervision=arm.supervision,
+        seed=arm.seed,
+        split_seed=one.split.split_seed,
+        selection=selection,
+        selected_epoch=fit.selected_epoch.get(selection),
+        acc_weak=acc_weak,
+        acc_zero_shot=said.accuracy(said.zero_shot, test),
+        acc_fusion=said.accuracy(said.fused[weak_seed], test),
+        acc_w2s=acc,
+        acc_w2s_pool=_pool_accuracy(one, selection, task) if context.mode == "paper" else None,
+        acc_ceiling=None if ceiling is None else float(ceiling.mean()),
+        acc_ceiling_best=None if best is None else float(best.mean()),
+        pgr=_null(same_head),
+        pgr_best=_null(_pgr(weak_right, correct, best)),
+        pgr_zs=_null(_pgr(base, correct, ceiling)),
+        pgr_flag=None if arm.ceiling else same_head.flag,
+        agreement=None if same is None else float(same.mean()),
+        agree_right=_mean_where(same, weak_right),
+        agree_wrong=_mean_where(same, ~weak_right),
+        n_train=len(one.split.train),
+        n_test=len(test),
+        optimizer=arm.settings.solver,
+        schedule=arm.settings.schedule,
+        lr=resolved.get("lr"),
+        warmup=resolved.get("warmup"),
+        weight_decay=arm.settings.weight_decay,
+        epochs=fit.run.epochs,
+        batch_size=fit.run.batch_size,
+        tau_s=resolved.get("tau_s"),
+        tau_w=resolved.get("tau_w"),
+        seconds=sum(fit.seconds.values()),
+        split_hash=one.split.digest,
+        feature_key=task.keys.get("features"),
+        weak_key=(task.keys.get("weak") or {}).get(weak_seed),
+        text_key=task.keys.get("text"),
+        preds=None,
+        code=CODE,
+        note=task.text_note,
+    )
+
+
+def _ceilings_of(one: Scored, selection: str, context: _Context) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Correctness of the same head's ceiling and of the best ceiling, which is chosen on hold-val, never on the test."""
+    read = CEILING_SELECTION[selection]
+    mine = [c for c in context.ceilings if c.arm.seed == one.arm.seed]
+    same = next((c for c in mine if c.arm.ceiling_key == one.arm.ceiling_key), None)
+    best = max(mine, key=lambda c: float(np.nan_to_num(c.fit.curves["acc_val"][-1], nan=-1.0)), default=None)
+    return (None if same is None else same.correct(read)), (None if best is None else best.correct(read))
+
+
+def _pgr(base: np.ndarray, correct: np.ndarray | None, ceiling: np.ndarray | None) -> PGR:
+    if correct is None or ceiling is None:
+        return PGR(value=math.nan, flag=None if correct is not None else "not measured")
+    gap_se = paired_gap_se(ceiling, base)
+    return pgr(float(base.mean()), float(correct.mean()), float(ceiling.mean()), gap_se=gap_se)
+
+
+def _null(value: PGR) -> float | None:
+    return None if math.isnan(value.value) else value.value
+
+
+def _mean_where(values: np.ndarray | None, where: np.ndarray) -> float | None:
+    return None if values is None or not where.any() else float(values[where].mean())
+
+
+def _pool_accuracy(one: Scored, selection: str, task: Task) -> float | None:
+    """Accuracy on all of the pool (D_test), most of which the student was trained on: the papers' literal text."""
+    if selection not in one.fit.theta:
+        return None
+    predicted = heads.predict(one.arm.method.head, one.fit.theta[selection], task.features, start=_start(task))
+    rows = np.concatenate([one.split.train, one.split.val, one.split.test])
+    return references.accuracy(predicted[torch.from_numpy(rows)], task.labels[torch.from_numpy(rows)])
+
+
+def _start(task: Task) -> heads.Start:
+    return heads.Start(k=len(task.classes), d=task.features.shape[1], names=task.classes, text=task.text, tower=None)
+
+
+def _run_id(task: Task, one: Scored, mode: str, precision: str) -> str:
+    """16 hex digits over what decides the run, so that a repetition of the same run has the same id."""
+    arm = one.arm
+    fields: list[Any] = [
+        task.data, task.strong, task.weak, {name: str(key) for name, key in task.keys.items()}, task.template,
+        arm.method.name, str(arm.method.head), arm.method.loss_name, str(arm.settings), arm.seed, arm.weak_seed,
+        arm.supervision, mode, precision, one.split.digest,
+    ]  # fmt: skip
+    return digest_json(fields)[:16]

@@ -1,0 +1,96 @@
+"""How runs are trained, and the grids that lists of values span."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from w2s_fast.core.errors import UsageError, nearest
+from w2s_fast.core.specs import Spec, parse
+
+HEAD_PARAMETERS = ("init", "init_norm", "feat_scale", "tau0")
+LOSS_PARAMETERS = ("tau_s", "tau_w")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a run's optimisation is made of. `lr` None is the head's own; `batch_size` and `epochs` None the data's."""
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    weight_decay: float = 0.0
+    solver: str = "adam"
+    schedule: str = "linear(warmup=0.1)"
+    w_gt: float = 0.0
+
+    def resolved(self, defaults: Mapping[str, Any]) -> Settings:
+        """These settings with what is unset taken from the manifest's `[train]` defaults, then 10 epochs of 512."""
+        known = {f.name for f in fields(Settings)}
+        for key in defaults:
+            if key not in known:
+                raise UsageError(f"the manifest's [train] table has an unknown key {key!r}{nearest(key, known)}")
+        found = replace(
+            self,
+            epochs=self.epochs if self.epochs is not None else int(defaults.get("epochs", 10)),
+            batch_size=self.batch_size if self.batch_size is not None else int(defaults.get("batch_size", 512)),
+            lr=self.lr if self.lr is not None else defaults.get("lr"),
+        )
+        return found.checked()
+
+    def checked(self) -> Settings:
+        """Itself, or a `UsageError` for a value out of range."""
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, not {value}")
+        if self.lr is not None and not self.lr > 0:
+            raise UsageError(f"lr must be above 0, not {self.lr}")
+        if self.weight_decay < 0:
+            raise UsageError(f"weight_decay must be at least 0, not {self.weight_decay}")
+        parse(self.solver), parse(self.schedule)
+        return self
+
+
+def grid_of(values: Mapping[str, Any]) -> list[tuple[Settings, dict[str, Any], dict[str, Any]]]:
+    """Every point of the grid that list values span: (settings, parameters of the head, parameters of the loss).
+
+    An unknown key is a `UsageError` with the nearest one.
+    """
+    known = [f.name for f in fields(Settings)]
+    for key in values:
+        if key not in known and key not in HEAD_PARAMETERS and key not in LOSS_PARAMETERS:
+            every = (*known, *HEAD_PARAMETERS, *LOSS_PARAMETERS)
+            raise UsageError(f"unknown setting {key!r}{nearest(key, every)}")
+    given = {k: v for k, v in values.items() if v is not None}
+    axes = [v if isinstance(v, list | tuple) else [v] for v in given.values()]
+    points: list[tuple[Settings, dict[str, Any], dict[str, Any]]] = []
+    for point in itertools.product(*axes):
+        chosen = dict(zip(given, point, strict=True))
+        points.append(
+            (
+                _typed({k: v for k, v in chosen.items() if k in known}),
+                {k: v for k, v in chosen.items() if k in HEAD_PARAMETERS},
+                {k: v for k, v in chosen.items() if k in LOSS_PARAMETERS},
+            )
+        )
+    return points
+
+
+def _typed(values: dict[str, Any]) -> Settings:
+    kinds: dict[str, type] = {"epochs": int, "batch_size": int, "lr": float, "weight_decay": float, "w_gt": float}
+    for key, kind in kinds.items():
+        value = values.get(key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and int(value) != value):
+            raise UsageError(f"{key} must be a number, not {value!r}")
+        values[key] = kind(value)
+    return Settings(**values).checked()
+
+
+def with_parameters(spec: Spec, parameters: Mapping[str, Any]) -> Spec:
+    """The spec with parameters that it does not set itself."""
+    return spec.with_args({k: v for k, v in parameters.items() if k not in spec.args})

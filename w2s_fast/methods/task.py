@@ -1,0 +1,156 @@
+"""A task: one data set, one strong encoder's features, weak models' logits, joined by id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from w2s_fast.core.errors import DataError
+from w2s_fast.core.hashing import row_id
+from w2s_fast.data.manifest import Manifest
+from w2s_fast.data.splits import Split, split
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """Everything that fits need, as tensors over the N rows of one manifest, in its order.
+
+    `features` f[N, d] raw; `weak_logits` weak seed -> raw f[N, k]; `text` raw f[k, d] or None (`text_note` says why);
+    `logit_scale` multiplies cosines in the zero-shot softmax; `keys` names the banks; `paired` means that run seed s
+    has supervisor s (as the embedded data have it), otherwise every seed meets every supervisor.
+    """
+
+    manifest: Manifest
+    features: Tensor
+    weak_logits: Mapping[int, Tensor]
+    text: Tensor | None
+    text_note: str | None = None
+    logit_scale: float = 100.0
+    data: str = "arrays"
+    weak: str = "arrays"
+    strong: str = "arrays"
+    template: str | None = None
+    paired: bool = False
+    keys: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def labels(self) -> Tensor:
+        """i[N], -1 where unknown."""
+        return torch.from_numpy(np.ascontiguousarray(self.manifest.labels))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """N row ids."""
+        return self.manifest.ids
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """k class names in label order."""
+        return self.manifest.classes
+
+    @property
+    def domain(self) -> str:
+        """The domain: the one group of the manifest, else the manifest's name."""
+        groups = set(self.manifest.groups)
+        return next(iter(groups)) if len(groups) == 1 and "" not in groups else self.manifest.name
+
+    def splits(self, *, mode: str = "rotate", seed: int = 0) -> Split:
+        """The rows that seed `seed` trains, validates and tests on (DESIGN section 6)."""
+        return split(self.manifest, mode=mode, seed=seed)
+
+    def pairs(self, seeds: Sequence[int]) -> list[tuple[int, int]]:
+        """(run seed, weak seed): paired by number (modulo the supervisors there are), or crossed."""
+        known = sorted(self.weak_logits)
+        if self.paired:
+            return [(s, s if s in self.weak_logits else known[s % len(known)]) for s in seeds]
+        return [(s, w) for w in known for s in seeds]
+
+    @staticmethod
+    def from_arrays(
+        *,
+        features: Any,
+        weak_logits: Any,
+        labels: Any,
+        text: Any = None,
+        ids: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+        logit_scale: float = 100.0,
+        name: str = "arrays",
+    ) -> Task:
+        """A task from one's own arrays: features [N, d], weak logits [N, k] (or one such per weak seed), labels [N].
+
+        All rows are the pool: the weak model must have been trained on other data. `text` [k, d] are class-name
+        features for zero-shot and text init; `ids` are N distinct strings (default: the row's own bytes, hashed).
+        Raises `DataError` for shapes that do not fit, NaN, or labels out of range.
+        """
+        x, y = _float(features, "features"), torch.as_tensor(np.asarray(labels), dtype=torch.int64)
+        logits = weak_logits if isinstance(weak_logits, Mapping) else {0: weak_logits}
+        weak = {int(s): _float(z, f"weak_logits of seed {s}") for s, z in logits.items()}
+        k = next(iter(weak.values())).shape[1]
+        names = tuple(classes) if classes is not None else tuple(str(c) for c in range(k))
+        prompts = None if text is None else _float(text, "text")
+        _check_shapes(x, weak, y, prompts, names)
+        if ids is None:
+            given = _hashed_rows(x)
+        else:
+            given = tuple(str(i) for i in ids)
+        if len(given) != len(x):
+            raise DataError(f"{len(given)} ids for {len(x)} rows of features; give one id a row")
+        manifest = Manifest(
+            name=name,
+            root=Path("."),
+            classes=names,
+            labels=y.numpy(),
+            ids=given,
+            uris=given,
+            splits=("test",) * len(x),
+            groups=("",) * len(x),
+        )
+        note = None if prompts is not None else "n/a: no text features were given"
+        return Task(
+            manifest=manifest, features=x, weak_logits=weak, text=prompts, text_note=note, logit_scale=logit_scale, data=name
+        )
+
+
+def _float(value: Any, what: str) -> Tensor:
+    tensor = torch.as_tensor(np.asarray(value), dtype=torch.float32)
+    if tensor.ndim != 2 or 0 in tensor.shape:
+        raise DataError(f"{what} has shape {list(tensor.shape)}; expected two axes, neither empty")
+    bad = (~tensor.isfinite()).any(1).nonzero()
+    if len(bad):
+        raise DataError(f"{what}: row {int(bad[0])} holds NaN or infinity ({len(bad)} such rows); drop or repair them")
+    return tensor
+
+
+def _check_shapes(
+    x: Tensor, weak: Mapping[int, Tensor], y: Tensor, text: Tensor | None, classes: tuple[str, ...]
+) -> None:
+    k = len(classes)
+    for seed, z in weak.items():
+        if len(z) != len(x):
+            raise DataError(f"weak_logits of seed {seed} have {len(z)} rows, features {len(x)}; they must match")
+        if z.shape[1] != k:
+            raise DataError(f"weak_logits of seed {seed} have {z.shape[1]} classes, the task has {k}")
+    if y.shape != (len(x),):
+        raise DataError(f"labels have shape {list(y.shape)}, features have {len(x)} rows; give one label a row")
+    if len(y) and (int(y.min()) < 0 or int(y.max()) >= k):
+        at = int(((y < 0) | (y >= k)).nonzero()[0])
+        raise DataError(f"labels: row {at} is {int(y[at])}, outside 0..{k - 1}")
+    if text is not None and text.shape != (k, x.shape[1]):
+        raise DataError(f"text has shape {list(text.shape)}; expected [{k}, {x.shape[1]}] (classes, feature width)")
+
+
+def _hashed_rows(x: Tensor) -> tuple[str, ...]:
+    from w2s_fast.core.hashing import number_repeats
+
+    return number_repeats([row_id(r.tobytes()) for r in x.numpy()])
+
+
+Say = Callable[[str], None]
+"""Where a method tells what it does on the user's behalf (the CLI prints it to stderr)."""
