@@ -1,0 +1,154 @@
+"""What may enter a part: ids, numbers and failure records that fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from w2s_fast.core.errors import DataError, UsageError
+from w2s_fast.core.hashing import pack_ids
+from w2s_fast.store import layout
+from w2s_fast.store.records import Failure
+
+MAX_ID = 512
+MAX_REASON = 300
+STORED = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
+_BLOCK = 512
+_F16_LOSS = 2.0**-10
+"""Twice float16's unit roundoff: a row that loses more has left its range, at either end."""
+
+
+def checked_ids(ids: Sequence[str]) -> list[str]:
+    """The ids as a list; UsageError for an empty part, and for an id that is empty, long, odd or repeated."""
+    texts = list(ids)
+    if not 1 <= len(texts) <= layout.PART_ROWS:
+        raise UsageError(f"a part of {len(texts)} rows; give between 1 and {layout.PART_ROWS} ids")
+    seen: set[str] = set()
+    for row, text in enumerate(texts):
+        if type(text) is not str or not 0 < len(text) <= MAX_ID or "\n" in text or not _encodable(text):
+            raise UsageError(f"row {row} of the part: {text!r:.80} is no id; use 1 to {MAX_ID} characters on one line")
+        if text in seen:
+            raise UsageError(f"row {row} of the part: id {text!r} occurs twice; use core.hashing.number_repeats")
+        seen.add(text)
+    return texts
+
+
+def checked_arrays(
+    ids: list[str],
+    start: int,
+    *,
+    features: NDArray[Any],
+    logits: NDArray[Any] | None,
+    norms: NDArray[Any],
+    ok: NDArray[Any],
+    stored: str,
+) -> dict[str, NDArray[Any]]:
+    """The arrays as they will be stored: contiguous, little-endian, zeros where not ok."""
+    if stored not in STORED:
+        raise UsageError(f"stored={stored!r}; use 'f16' or 'f32'")
+    n = len(ids)
+    good = _shaped("ok", ok, (n,), ("bool",))
+    lengths = _shaped("norms", norms, (n,), ("float32",))
+    out: dict[str, NDArray[Any]] = {}
+    for name, values in (("features", features), ("logits", logits)):
+        if values is not None:
+            values = _shaped(name, values, (n, None), ("float16", "float32"))
+            out[name] = _fitted(np.where(good[:, None], values, values.dtype.type(0)), STORED[stored], name, ids, start)
+    lengths = np.where(good, lengths, np.float32(0))
+    _check_norms(lengths, features, good, ids, start)
+    return {
+        **out,
+        "norms": np.ascontiguousarray(lengths, "<f4"),
+        "ids": pack_ids(ids),
+        "ok": np.ascontiguousarray(good),
+    }
+
+
+def checked_failures(
+    failures: Sequence[Mapping[str, Any]], ids: list[str], start: int, ok: NDArray[Any]
+) -> tuple[Failure, ...]:
+    """Failure records in row order, exactly one for each row that is not ok."""
+    listed: dict[int, Failure] = {}
+    for failure in failures:
+        row, text, reason = failure.get("row"), failure.get("id"), failure.get("reason")
+        inside = isinstance(row, int | np.integer) and start <= row < start + len(ids)
+        if not inside or ids[int(row) - start] != text or int(row) in listed:  # pyright: ignore[reportArgumentType]
+            raise UsageError(
+                f"failure record {dict(failure)!r:.200}: give one {{id, row, reason}} for each row, row being its "
+                f"number in the bank, here {start} to {start + len(ids) - 1}, and id that row's"
+            )
+        listed[int(row)] = Failure(id=text, row=int(row), reason=str(reason)[:MAX_REASON])  # pyright: ignore[reportArgumentType]
+    for i in np.flatnonzero(~ok):
+        if start + int(i) not in listed:
+            raise UsageError(f"row {start + int(i)} (id {ids[i]}) is not ok and has no failure record; add one")
+    extra = next((row for row in sorted(listed) if ok[row - start]), None)
+    if extra is not None:
+        raise UsageError(f"row {extra} (id {ids[extra - start]}) is ok and has a failure record; drop one of the two")
+    return tuple(listed[row] for row in sorted(listed))
+
+
+def _shaped(name: str, values: Any, shape: tuple[int | None, ...], dtypes: tuple[str, ...]) -> NDArray[Any]:
+    if not isinstance(values, np.ndarray) or values.dtype.name not in dtypes:
+        raise UsageError(
+            f"{name}: {getattr(values, 'dtype', type(values).__name__)}, not a numpy array of {' or '.join(dtypes)}"
+        )
+    fits = values.ndim == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, values.shape, strict=True)
+    )
+    if not fits or not all(1 <= s <= layout.MAX_WIDTH for s in values.shape[1:]):
+        wanted = ["n" if s is None else s for s in shape]
+        raise UsageError(f"{name} has shape {values.shape}, not {wanted}, with widths from 1 to {layout.MAX_WIDTH}")
+    return values
+
+
+def _fitted(values: NDArray[Any], wanted: np.dtype[Any], name: str, ids: list[str], start: int) -> NDArray[Any]:
+    """In the wanted type, or in float32 where float16 overflows or underflows."""
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise DataError(
+            f"{name} of row {start + row} (id {ids[row]}) are not finite; compute in float32, or mark the row as failed"
+        )
+    if wanted == np.float16 and values.dtype != np.float16:
+        with np.errstate(over="ignore"):
+            half = values.astype(wanted)
+        if not _loses(values, half):
+            return np.ascontiguousarray(half)
+        wanted = STORED["f32"]
+    return np.ascontiguousarray(values, wanted)
+
+
+def _loses(full: NDArray[Any], half: NDArray[Any]) -> bool:
+    for i in range(0, len(full), _BLOCK):
+        a = full[i : i + _BLOCK].astype(np.float64)
+        b = half[i : i + _BLOCK].astype(np.float64)
+        if not np.isfinite(b).all():
+            return True
+        if (np.linalg.norm(a - b, axis=1) > _F16_LOSS * np.linalg.norm(a, axis=1)).any():
+            return True
+    return False
+
+
+def _check_norms(norms: NDArray[Any], features: NDArray[Any], ok: NDArray[Any], ids: list[str], start: int) -> None:
+    """Refuse norms that are another quantity, or another order: 1 % is far above rounding and far below that."""
+    for i in range(0, len(norms), _BLOCK):
+        true = np.linalg.norm(features[i : i + _BLOCK].astype(np.float64), axis=1)
+        given = norms[i : i + _BLOCK].astype(np.float64)
+        wrong = ok[i : i + _BLOCK] & ~(np.abs(given - true) <= 1e-2 * true + 1e-30)
+        if wrong.any():
+            row = i + int(np.argmax(wrong))
+            raise DataError(
+                f"norms of row {start + row} (id {ids[row]}): {norms[row]} is not the L2 norm of its features, "
+                f"{true[row - i]:.6g}; pass the norms of the raw features in the same order"
+            )
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,104 @@
+"""What is in a cache, and why two banks are not one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from w2s_fast.core.errors import CacheError, UsageError
+from w2s_fast.store import layout
+from w2s_fast.store.bank import Bank, iter_commits, open_key
+from w2s_fast.store.refs import Ref, list_refs
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BankInfo:
+    """One line of `w2s-fast cache ls`."""
+
+    key: str
+    model: str | None
+    """As the first reference to the bank names it; None without one. Likewise `data`."""
+    data: str | None
+    rows: int
+    """Rows committed so far."""
+    dim: int | None
+    complete: bool
+    bytes: int
+    """Bytes of all files in the bank's folder, unreferenced ones included."""
+    problem: str | None = None
+    """Why a bank that claims to be complete cannot be opened."""
+
+
+def list_banks(cache: str | Path | None = None) -> Iterator[BankInfo]:
+    """Every bank of a cache in the order of keys, complete or not; a bank that cannot be opened is listed as such."""
+    refs: dict[str, Ref] = {}
+    for ref in list_refs(cache):
+        refs.setdefault(ref.key, ref)
+    for folder in sorted(layout.store_root(cache).glob("??/" + "[0-9a-f]" * 64)):
+        if not layout.key_file(folder).exists():
+            continue
+        ref = refs.get(folder.name)
+        bank, problem = None, None
+        if layout.complete_file(folder).exists():
+            try:
+                bank = open_key(folder.name, cache=cache)
+            except CacheError as error:
+                problem = str(error)
+        yield BankInfo(
+            key=folder.name,
+            model=ref.model if ref else None,
+            data=ref.data if ref else None,
+            rows=bank.rows if bank else sum(c.rows for c in iter_commits(folder)),
+            dim=bank.dim if bank else None,
+            complete=bank is not None,
+            bytes=_bytes_below(folder),
+            problem=problem,
+        )
+
+
+def find_key(prefix: str, *, cache: str | Path | None = None) -> str:
+    """The full key of the one bank whose key begins so; UsageError when there is none, or several."""
+    keys = [f.name for f in sorted(layout.store_root(cache).glob("??/" + "[0-9a-f]" * 64)) if f.name.startswith(prefix)]
+    if len(keys) != 1:
+        found = "no bank's key begins" if not keys else f"{len(keys)} banks' keys begin"
+        raise UsageError(f"{found} with {prefix!r} in {layout.store_root(cache)}; list them with: w2s-fast cache ls")
+    return keys[0]
+
+
+def differences(a: Bank | Mapping[str, Any], b: Bank | Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(dotted path, value in a, value in b) of every key ingredient that differs; None where one lacks it."""
+    first = a.ingredients if isinstance(a, Bank) else a
+    second = b.ingredients if isinstance(b, Bank) else b
+    return list(_walk("", first, second))
+
+
+def why(a: Bank | Mapping[str, Any], b: Bank | Mapping[str, Any]) -> list[str]:
+    """The dotted paths of the key ingredients that differ: the reason why two banks are not one."""
+    return [path for path, _, _ in differences(a, b)]
+
+
+def _walk(path: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for name in sorted({*a, *b}):
+            yield from _walk(f"{path}.{name}" if path else str(name), a.get(name, _ABSENT), b.get(name, _ABSENT))
+    elif isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            yield from _walk(f"{path}[{i}]", x, y)
+    elif type(a) is not type(b) or a != b:
+        yield path, None if a is _ABSENT else a, None if b is _ABSENT else b
+
+
+def _bytes_below(folder: Path) -> int:
+    total = 0
+    for here, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(Path(here, name)).st_size
+            except OSError:
+                continue
+    return total

@@ -1,0 +1,159 @@
+"""References: from (model, data, options) to a key and the weight files it was made from, without loading a model."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from w2s_fast.core.errors import CacheError, Damaged, NewerFormat
+from w2s_fast.core.paths import cache_root
+from w2s_fast.store import files, layout
+from w2s_fast.store.keys import plain
+from w2s_fast.store.records import Bad, Fields, seal, unseal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ref:
+    """What one extraction was asked for, and the bank that answers it."""
+
+    model: str
+    data: str
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+    key: str
+    rows_digest: str
+    weights: tuple[tuple[str, int, int], ...] = ()
+    """(path, size in bytes, mtime in ns) of every weight file."""
+
+
+def write_ref(
+    cache: str | Path | None,
+    *,
+    model: str,
+    data: str,
+    options: Mapping[str, Any] | None = None,
+    key: str,
+    rows_digest: str,
+    weights: Sequence[str | Path] = (),
+) -> Ref:
+    """Point (model, data, options) to a bank, replacing an older reference; CacheError if a weight file is missing."""
+    chosen = cast("dict[str, Any]", plain(dict(options or {}), "options"))
+    path = layout.ref_file(cache, model, data, chosen)
+    try:
+        seen = [Path(w).absolute() for w in weights]
+        stats = tuple((str(w), s.st_size, s.st_mtime_ns) for w in seen for s in [w.stat()])
+        ref = Ref(model=model, data=data, options=chosen, key=key, rows_digest=rows_digest, weights=stats)
+        files.make_dirs(path.parent)
+        files.put(path, _to_bytes(ref))
+    except OSError as error:
+        raise CacheError(
+            f"the reference of {model} on {data} cannot be written: {error.filename or path}: "
+            f"{error.strerror or error}; free space or permit writing, and run the same command again"
+        ) from error
+    return ref
+
+
+def read_ref(
+    cache: str | Path | None, *, model: str, data: str, options: Mapping[str, Any] | None = None
+) -> Ref | None:
+    """The reference, None if there is none; Damaged (with the extract command) if it is not what was written."""
+    chosen = cast("dict[str, Any]", plain(dict(options or {}), "options"))
+    path = layout.ref_file(cache, model, data, chosen)
+    command = extract_command(model, data, chosen, cache=cache)
+    try:
+        ref = _from_bytes(files.read_regular(path, limit=layout.MAX_RECORD))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError:
+        raise CacheError(f"{path} may not be read; give yourself read permission") from None
+    except NewerFormat as newer:
+        raise NewerFormat(f"{path}: {newer}") from None
+    except (Bad, OSError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise Damaged(f"{path}: {why}; rewrite it with: {command}") from None
+    if (ref.model, ref.data, ref.options) != (model, data, chosen):
+        raise Damaged(f"{path}: it is the reference of another extraction; rewrite it with: {command}")
+    return ref
+
+
+def stale_weights(ref: Ref) -> Path | None:
+    """The first weight file that changed size or mtime, or vanished, since the reference was written."""
+    for name, size, mtime_ns in ref.weights:
+        try:
+            now = os.stat(name)  # noqa: PTH116
+        except OSError:
+            return Path(name)
+        if (now.st_size, now.st_mtime_ns) != (size, mtime_ns):
+            return Path(name)
+    return None
+
+
+def list_refs(cache: str | Path | None = None) -> Iterator[Ref]:
+    """All sound references of a cache, in the order of their file names."""
+    for path in sorted(layout.refs_dir(cache).glob("*.json")):
+        try:
+            yield _from_bytes(files.read_regular(path, limit=layout.MAX_RECORD))
+        except (Bad, OSError, NewerFormat):
+            continue
+
+
+def ref_of_key(cache: str | Path | None, key: str) -> Ref | None:
+    """A reference that names this bank, for messages."""
+    return next((ref for ref in list_refs(cache) if ref.key == key), None)
+
+
+def extract_command(
+    model: str, data: str, options: Mapping[str, Any] | None = None, *, cache: str | Path | None = None
+) -> str:
+    """The command that makes the bank of (model, data, options), ready to paste; options become flags of their name."""
+    words = ["w2s-fast", "extract", "--data", data, "--model", model]
+    for name, value in sorted((options or {}).items()):
+        flag = "--" + name.replace("_", "-")
+        values: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
+        for v in values:
+            if v is True:
+                words.append(flag)
+            elif v is not None and v is not False:
+                words += [flag, str(v)]
+    return on_cache(cache) + shlex.join(words)
+
+
+def on_cache(cache: str | Path | None) -> str:
+    """What a command must begin with to work on this cache folder: nothing, for the default one."""
+    root = cache_root(cache)
+    return "" if root == cache_root() else f"W2S_FAST_CACHE={shlex.quote(str(root))} "
+
+
+def _to_bytes(ref: Ref) -> bytes:
+    return seal(
+        {
+            "format": layout.FORMAT,
+            "kind": "ref",
+            "model": ref.model,
+            "data": ref.data,
+            "options": ref.options,
+            "key": ref.key,
+            "rows_digest": ref.rows_digest,
+            "weights": [list(w) for w in ref.weights],
+        }
+    )
+
+
+def _from_bytes(data: bytes) -> Ref:
+    r = Fields(unseal(data), kind="ref")
+    weights: list[tuple[str, int, int]] = []
+    for entry in r.listing("weights"):
+        if not isinstance(entry, list) or [type(v) for v in cast("list[Any]", entry)] != [str, int, int]:
+            raise Bad("a weight entry is not a path, a size and a time")
+        weights.append((entry[0], entry[1], entry[2]))
+    return Ref(
+        model=r.text("model"),
+        data=r.text("data"),
+        options=r.mapping("options"),
+        key=r.digest("key"),
+        rows_digest=r.text("rows_digest"),
+        weights=tuple(weights),
+    )
