@@ -1,0 +1,99 @@
+"""Losses: logits and supervision to a per-sample value and its gradient.
+
+Listing names imports no torch; classes are loaded when a loss is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from w2s_fast.core import plugins
+from w2s_fast.core.errors import SpecError, UsageError, nearest
+from w2s_fast.core.specs import Spec, parse
+
+if TYPE_CHECKING:
+    from w2s_fast.losses.loss import LogProbLoss, Loss, TargetLoss, stack
+    from w2s_fast.losses.supervision import Batch, Supervision, ground_truth
+    from w2s_fast.losses.weak import CallableLoss, Weak
+
+LOSSES: dict[str, str] = {
+    "ce": "w2s_fast.losses.hard:Ce",
+    "ce_soft": "w2s_fast.losses.soft:CeSoft",
+    "kd": "w2s_fast.losses.soft:Kd",
+    "cpl": "w2s_fast.losses.soft:Cpl",
+    "aux_conf": "w2s_fast.losses.aux_conf:AuxConf",
+    "aux_conf_argmax": "w2s_fast.losses.aux_conf:AuxConfArgmax",
+    "adapt_conf": "w2s_fast.losses.adapt_conf:AdaptConf",
+    "reverse_kl": "w2s_fast.losses.divergences:ReverseKl",
+    "gce": "w2s_fast.losses.hard:Gce",
+}
+GROUP = "w2s_fast.losses"
+
+_EXPORTS = {
+    "Loss": "loss",
+    "LogProbLoss": "loss",
+    "TargetLoss": "loss",
+    "stack": "loss",
+    "Batch": "supervision",
+    "Supervision": "supervision",
+    "ground_truth": "supervision",
+    "CallableLoss": "weak",
+    "Weak": "weak",
+}
+
+__all__ = [
+    "GROUP",
+    "LOSSES",
+    "Batch",
+    "CallableLoss",
+    "LogProbLoss",
+    "Loss",
+    "Supervision",
+    "TargetLoss",
+    "Weak",
+    "find",
+    "ground_truth",
+    "make",
+    "names",
+    "stack",
+]
+
+
+def names() -> tuple[str, ...]:
+    """Names of all losses, those of installed packages (entry-point group `w2s_fast.losses`) last."""
+    return plugins.names(LOSSES, GROUP)
+
+
+def find(name: str) -> type[Loss]:
+    """The class behind a name, with `source`, `equation`, `verified` and `default_head`; `SpecError` if unknown."""
+    try:
+        return plugins.load(LOSSES, GROUP, name)
+    except KeyError:
+        raise SpecError(f"no loss {name!r}{nearest(name, names())}") from None
+
+
+def make(loss: str | Spec | Loss | Callable[..., Any]) -> Loss:
+    """A loss from `kd(tau_w=2)`, a spec, a `Loss`, or a callable `(z, weak, batch) -> per-sample value`.
+
+    Raises `SpecError` for unknown names and parameters, and for values outside their range.
+    """
+    from w2s_fast.losses.fields import build, check
+    from w2s_fast.losses.loss import Loss
+    from w2s_fast.losses.weak import CallableLoss
+
+    if isinstance(loss, Loss):
+        return check(loss, what="loss")
+    if isinstance(loss, str | Spec):
+        spec = parse(loss)
+        return build(find(spec.name), spec, what="loss")
+    if isinstance(loss, type) or not callable(loss):
+        raise UsageError(f"{loss!r} is not a loss: give a name such as 'kd', a Loss, or a function (z, weak, batch)")
+    return CallableLoss(fn=loss)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(import_module(f"w2s_fast.losses.{_EXPORTS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,82 @@
+"""Auxiliary confidence loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from w2s_fast.losses.balance import harden_balanced, last_valid
+from w2s_fast.losses.fields import Limits
+from w2s_fast.losses.loss import Loss, Real, TargetLoss
+from w2s_fast.losses.loss import ramp as ramped
+from w2s_fast.losses.supervision import Batch
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AuxConf(TargetLoss):
+    """Cross-entropy to (1 - a) w + a onehot(harden(p)), a = alpha min(1, t / warmup).
+
+    harden: `argmax`, or `balanced`, where each class gets its share of the batch (balance_to: weak mean or uniform):
+    for k = 2 the weak quantile (as published), for k > 2 ten Sinkhorn iterations and an argmax (this project's rule).
+    buffer: the last rows that also enter the statistics of `balanced`. Differs from OpenAI's code in a smooth warm-up.
+    """
+
+    alpha: Real = 0.5
+    warmup: Real = 0.2
+    harden: str = "balanced"
+    balance_to: str = "weak_mean"
+    buffer: int = 0
+
+    limits: ClassVar[Limits] = {
+        **Loss.limits,
+        "alpha": "[0, 1]",
+        "warmup": "[0, 1]",
+        "harden": ("balanced", "argmax"),
+        "balance_to": ("weak_mean", "uniform"),
+        "buffer": "[0, inf)",
+    }
+    source: ClassVar[str] = "Burns et al. 2023, arXiv 2312.09390, and its code (logconf)"
+    equation: ClassVar[str] = "-sum_c ((1 - a) w_c + a onehot(harden(p))_c) log p_c, a = alpha min(1, t / warmup)"
+    verified: ClassVar[bool] = True
+
+    def memory(
+        self, lead: tuple[int, ...], k: int, m: int, *, dtype: torch.dtype, device: torch.device
+    ) -> dict[str, Tensor]:
+        if self.buffer == 0 or self.harden != "balanced":
+            return {}
+        return {
+            "logp": torch.zeros(*lead, self.buffer, k, dtype=dtype, device=device),
+            "weak": torch.zeros(*lead, self.buffer, k, dtype=dtype, device=device),
+            "held": torch.zeros(*lead, self.buffer, dtype=torch.bool, device=device),
+        }
+
+    def target(self, logp: Tensor, batch: Batch) -> Tensor:
+        w = torch.softmax(self.weak_scaled(batch), dim=-1)
+        if self.harden == "argmax":
+            index = logp.argmax(dim=-1)
+        else:
+            index = harden_balanced(logp, w, batch.valid, batch.memory, uniform=self.balance_to == "uniform")
+        a = ramped(batch.t, self.warmup) * self.alpha
+        share = a.expand(*index.shape, 1) if isinstance(a, Tensor) else torch.full_like(logp[..., :1], a)
+        return (w * (1 - a)).scatter_add_(-1, index.unsqueeze(-1), share)
+
+    def step(self, memory: dict[str, Tensor], grads: Mapping[str, Tensor], z: Tensor, batch: Batch) -> None:
+        if not memory:
+            return
+        logp = torch.log_softmax(self.scaled(z), dim=-1)
+        w = torch.softmax(self.weak_scaled(batch), dim=-1)
+        last_valid(memory, logp, w, batch.valid)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AuxConfArgmax(AuxConf):
+    """`aux_conf` that hardens by plain argmax, as the CPL and AdaptConf papers do."""
+
+    harden: str = "argmax"
+
+    limits: ClassVar[Limits] = {**AuxConf.limits, "harden": ("argmax",)}
+    source: ClassVar[str] = "Guo et al. 2024, arXiv 2402.03749, Eq. 1"

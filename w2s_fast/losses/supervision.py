@@ -1,0 +1,138 @@
+"""What supervises: tables over all rows, and the part of them that one batch sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from w2s_fast.core.errors import TrainError
+
+if TYPE_CHECKING:
+    from torch._prims_common import DeviceLikeType
+
+TINY = 1e-30
+"""Probabilities enter as log(max(p, TINY)), so that a zero stays a finite logit."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Supervision:
+    """Weak supervision for all N rows of a feature table; runs share one by identity.
+
+    weak: raw logits f[N, k], or f[N, m, k] of m teachers. pick: i[N], the teacher of each row. weight: f[N].
+    prior: log-probabilities f[N, k]. labels: i[N], -1 = unknown; read only
+    by losses that need `labels` and by `w_gt`.
+    """
+
+    weak: Tensor
+    pick: Tensor | None = None
+    weight: Tensor | None = None
+    prior: Tensor | None = None
+    labels: Tensor | None = None
+
+    @classmethod
+    def from_probabilities(cls, p: Tensor, **rest: Tensor | None) -> Supervision:
+        """Supervision whose weak logits are log(max(p, 1e-30)), for probabilities f[N, k] or f[N, m, k]."""
+        return cls(weak=p.clamp_min(TINY).log(), **rest)
+
+    @property
+    def n(self) -> int:
+        return self.weak.shape[0]
+
+    @property
+    def k(self) -> int:
+        return self.weak.shape[-1]
+
+    @property
+    def teachers(self) -> int:
+        """How many teachers a loss would see: 1 for a plain table or with `pick`."""
+        return self.weak.shape[1] if self.weak.ndim == 3 and self.pick is None else 1
+
+    def logits(self, rows: Tensor) -> Tensor:
+        """Raw logits of the given rows i[n]: f[n, k] (with `pick`, the picked teacher's), or f[n, m, k]."""
+        if self.pick is not None and self.weak.ndim == 3:
+            return self.weak[rows, self.pick.index_select(0, rows)]
+        return self.weak.index_select(0, rows)
+
+    def probs(self, rows: Tensor) -> Tensor:
+        """Probabilities f[n, k] of the given rows, averaged over teachers where there are several."""
+        p = torch.softmax(self.logits(rows), dim=-1)
+        return p.mean(dim=1) if p.ndim == 3 else p
+
+    def label(self, rows: Tensor) -> Tensor:
+        """The weak label i[n]: argmax of `probs`; ties go to the lowest class."""
+        if self.teachers == 1:
+            logits = self.logits(rows)
+            return (logits[:, 0] if logits.ndim == 3 else logits).argmax(dim=-1)
+        return self.probs(rows).argmax(dim=-1)
+
+    def to(self, *, dtype: torch.dtype, device: DeviceLikeType) -> Supervision:
+        """A copy on a device, real tables in `dtype`."""
+
+        def real(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.to(device=device, dtype=dtype)
+
+        def whole(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.to(device=device, dtype=torch.int64)
+
+        return Supervision(
+            weak=self.weak.to(device=device, dtype=dtype),
+            pick=whole(self.pick),
+            weight=real(self.weight),
+            prior=real(self.prior),
+            labels=whole(self.labels),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """One batch's supervision, with the lead `*r` of its logits (`()` outside the engine, `(R,)` in a stack).
+
+    weak: raw logits f[*r, b, k] or f[*r, b, m, k]. prior f[*r, b, k], labels i[*r, b], weight f[*r, b], or None.
+    valid: bool[*r, b], False = padding, None = all valid; batch statistics skip padding.
+    t: f[*r, 1, 1], the part of the run's steps already done, 0 <= t < 1. memory: what the loss's `memory` returned.
+    """
+
+    weak: Tensor
+    t: Tensor
+    prior: Tensor | None = None
+    labels: Tensor | None = None
+    weight: Tensor | None = None
+    valid: Tensor | None = None
+    memory: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    def run(self, r: int) -> Batch:
+        """The batch of run `r` of a stack, without lead."""
+
+        def one(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x[r]
+
+        return Batch(
+            weak=self.weak[r],
+            t=self.t[r],
+            prior=one(self.prior),
+            labels=one(self.labels),
+            weight=one(self.weight),
+            valid=one(self.valid),
+            memory={name: x[r] for name, x in self.memory.items()},
+        )
+
+
+def ground_truth(labels: Tensor, k: int) -> Supervision:
+    """Ground truth as supervision (for ceilings): weak = log one-hot; rows labelled -1 get weight 0.
+
+    labels: i[N] in -1..k-1; raises `TrainError` naming the first row outside.
+    """
+    labels = torch.as_tensor(labels).to(torch.int64)
+    outside = ((labels < -1) | (labels >= k)).nonzero()
+    if len(outside):
+        row = int(outside[0])
+        raise TrainError(
+            f"label {int(labels[row])} of row {row} is outside 0..{k - 1} (-1 = unknown); correct the labels"
+        )
+    known = labels >= 0
+    hot = torch.nn.functional.one_hot(labels.clamp_min(0), k).to(torch.float32)
+    weight = None if bool(known.all()) else known.to(torch.float32)
+    return Supervision(weak=hot.clamp_min(TINY).log(), weight=weight, labels=labels)

@@ -1,0 +1,65 @@
+"""Any function as a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from w2s_fast.core.errors import TrainError
+from w2s_fast.losses.loss import Loss
+from w2s_fast.losses.supervision import Batch
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Weak:
+    """The weak model's output on a batch, as a callable loss sees it."""
+
+    logits: Tensor
+    """f[b, k] (f[b, m, k] of m teachers), divided by tau_w."""
+
+    @cached_property
+    def log_probs(self) -> Tensor:
+        return torch.log_softmax(self.logits, dim=-1)
+
+    @cached_property
+    def probs(self) -> Tensor:
+        return self.log_probs.exp()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CallableLoss(Loss):
+    """A function `(z / tau_s, Weak, Batch) -> f[b]`, called once per run without lead; gradients by autograd.
+
+    The function may carry an attribute `needs`, a set of `labels`, `prior`, `teachers`.
+    """
+
+    fn: Callable[[Tensor, Weak, Batch], Tensor]
+
+    @property
+    def needs(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset(getattr(self.fn, "needs", ()))
+
+    @property
+    def label(self) -> str:
+        """What rows and messages call it."""
+        return str(getattr(self.fn, "__name__", type(self.fn).__name__))
+
+    def value(self, z: Tensor, batch: Batch) -> Tensor:
+        z, logits = self.scaled(z), self.weak_scaled(batch)
+        if z.ndim == 2:
+            return self._one(z, logits, batch)
+        return torch.stack([self._one(z[r], logits[r], batch.run(r)) for r in range(z.shape[0])])
+
+    def _one(self, z: Tensor, logits: Tensor, batch: Batch) -> Tensor:
+        value: Any = self.fn(z, Weak(logits=logits), batch)
+        if not isinstance(value, Tensor) or value.shape != z.shape[:-1]:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise TrainError(
+                f"loss {self.label!r} returned {got}, not one value per sample ({z.shape[0]},); leave out the reduction"
+            )
+        return value
