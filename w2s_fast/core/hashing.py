@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 ID_BYTES = 16
 """A row id is this many bytes of a sha256, written as twice as many hex digits (plus `#2` for a repetition)."""
+
+_HEX_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def canonical_json(value: Any) -> str:
@@ -30,10 +33,10 @@ def digest_bytes(data: bytes | bytearray | memoryview) -> str:
 
 
 def digest_ids(ids: Iterable[str]) -> str:
-    """sha256 (hex) over row ids in order, one per line."""
+    """sha256 (hex) over row ids in order, one per line; a file name that is not UTF-8 may be an id."""
     h = hashlib.sha256()
     for i in ids:
-        h.update(i.encode())
+        h.update(i.encode(errors="surrogatepass"))
         h.update(b"\n")
     return h.hexdigest()
 
@@ -44,24 +47,27 @@ def row_id(content: bytes) -> str:
 
 
 def number_repeats(ids: Sequence[str]) -> tuple[str, ...]:
-    """Append `#2`, `#3`, ... to the second, third, ... occurrence of an id, in order."""
+    """Append `#2`, `#3`, ... to the second, third, ... occurrence of an id, in order; the result has no repeats."""
     seen: dict[str, int] = {}
+    used: set[str] = set()
     out: list[str] = []
     for i in ids:
         seen[i] = seen.get(i, 0) + 1
-        out.append(i if seen[i] == 1 else f"{i}#{seen[i]}")
+        name = i if seen[i] == 1 else f"{i}#{seen[i]}"
+        while name in used:  # an id that itself ends in #2
+            seen[i] += 1
+            name = f"{i}#{seen[i]}"
+        used.add(name)
+        out.append(name)
     return tuple(out)
 
 
 def pack_ids(ids: Sequence[str]) -> NDArray[np.uint8]:
-    """Row ids as u8 [n, 16]; a repeated or foreign id (`...#2`, or not 32 hex digits) gives its text's sha256."""
+    """Row ids as u8 [n, 16]; a repeated or foreign id (`...#2`, or not 32 lower-case hex digits) gives its sha256."""
     out = np.empty((len(ids), ID_BYTES), np.uint8)
     for row, text in enumerate(ids):
-        try:
-            raw = bytes.fromhex(text)
-        except ValueError:
-            raw = b""
-        if len(raw) != ID_BYTES:
-            raw = hashlib.sha256(text.encode()).digest()[:ID_BYTES]
+        # bytes.fromhex alone would let "AB" and "a b" stand for "ab", and join rows that differ
+        own = _HEX_ID.fullmatch(text) is not None
+        raw = bytes.fromhex(text) if own else hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:ID_BYTES]
         out[row] = np.frombuffer(raw, np.uint8)
     return out

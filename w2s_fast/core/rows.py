@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from w2s_fast.core.errors import DataError
 
@@ -80,8 +80,8 @@ def clean(value: Any) -> Any:
         return {str(k): clean(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [clean(v) for v in value]
-    if hasattr(value, "item") and not isinstance(value, str | bytes):
-        value = value.item()
+    if hasattr(value, "tolist"):  # numpy and torch, scalars and arrays
+        return clean(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -93,15 +93,30 @@ def dump(row: Row | dict[str, Any]) -> str:
 
 
 def append(path: str | Path, rows: Iterable[Row]) -> None:
-    """Append rows to a JSONL file, one `write` per line, so that concurrent writers never interleave within a line."""
+    """Append rows to a JSONL file, one `write` per line, so that concurrent writers never interleave within a line.
+
+    A torn last line is closed off first, so that it costs itself alone. Errors: `DataError` where the file cannot be
+    made or the disk is full.
+    """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        for row in rows:
-            os.write(fd, (dump(row) + "\n").encode())
-    finally:
-        os.close(fd)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            size = os.fstat(fd).st_size
+            torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+            for row in rows:
+                # a path in a row may hold bytes that are not UTF-8; json.loads reads them back
+                line = ("\n" * torn + dump(row) + "\n").encode(errors="surrogatepass")
+                torn = False
+                if os.write(fd, line) != len(line):
+                    raise OSError("the disk took only part of a row")
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise DataError(
+            f"cannot write results to {target} ({error.strerror or error}); free space or change --out"
+        ) from error
 
 
 def read(path: str | Path, *, torn: list[str] | None = None) -> Iterator[Row]:
@@ -110,14 +125,23 @@ def read(path: str | Path, *, torn: list[str] | None = None) -> Iterator[Row]:
         lines = Path(path).read_bytes().split(b"\n")
     except FileNotFoundError:
         raise DataError(f"no results file {path}; make one with: w2s-fast train --out {path}") from None
+    except OSError as error:
+        raise DataError(f"cannot read results from {path} ({error.strerror}); give a JSONL file") from error
     last = max((i for i, line in enumerate(lines) if line.strip()), default=-1)
     for number, line in enumerate(lines):
         if not line.strip():
             continue
         try:
-            yield json.loads(line)
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
             if number != last:
-                raise DataError(f"{path}, line {number + 1}: not a JSON row; remove or repair that line") from None
+                raise DataError(f"{path}, line {number + 1}: not a JSON row; remove or repair that line")
             if torn is not None:
                 torn.append(f"{path}, line {number + 1}: a torn last line was skipped")
+            continue
+        schema = row.get("schema", SCHEMA)
+        if not isinstance(schema, int) or schema > SCHEMA:
+            raise DataError(f"{path}, line {number + 1}: schema {schema!r} is newer than {SCHEMA}; update w2s-fast")
+        yield cast(Row, row)

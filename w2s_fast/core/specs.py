@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ class Spec:
         if not self.args:
             return self.name
         return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in sorted(self.args.items()))})"
+
+    def __eq__(self, other: object) -> bool:
+        return str(self) == str(other) if isinstance(other, Spec) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(str(self))
@@ -60,8 +64,9 @@ def parse(text: str | Spec) -> Spec:
         raise SpecError(f"{text!r}: the closing bracket is missing")
     try:
         call = ast.parse("f(" + tail, mode="eval").body
-    except SyntaxError as error:
-        raise SpecError(f"{text!r} is not a spec: {error.msg}; write name(arg=value, ...)") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        why = error.msg if isinstance(error, SyntaxError) else "it cannot be parsed"
+        raise SpecError(f"{text!r} is not a spec: {why}; write name(arg=value, ...)") from None
     if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name):
         raise SpecError(f"{text!r}: arguments are given by name, as in {head.strip()}(arg=value)")
     args: dict[str, Any] = {}
@@ -75,9 +80,12 @@ def parse(text: str | Spec) -> Spec:
 def split_list(text: str) -> list[str]:
     """Split `kd, gce(q=.5), ce` at the commas outside brackets and quotes."""
     parts: list[str] = []
-    depth, quote, start = 0, "", 0
+    depth, quote, start, escaped = 0, "", 0, False
     for i, c in enumerate(text):
-        if quote:
+        if escaped:
+            escaped = False
+        elif quote:
+            escaped = c == "\\"
             quote = "" if c == quote else quote
         elif c in "'\"":
             quote = c
@@ -102,9 +110,11 @@ def checked(spec: Spec, allowed: Mapping[str, Any], *, what: str) -> dict[str, A
 def _literal(node: ast.expr, text: str, key: str) -> Any:
     try:
         value = ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise SpecError(f"{text!r}: {key} is not a literal number, string, True, False, None or list") from None
     values: list[Any] = value if isinstance(value, list) else [value]
     if not values or not all(v is None or isinstance(v, bool | int | float | str) for v in values):
         raise SpecError(f"{text!r}: {key} is not a literal number, string, True, False, None or a flat list of them")
+    if any(isinstance(v, float) and not math.isfinite(v) for v in values):
+        raise SpecError(f"{text!r}: {key} is not finite; give a number that a result row can hold")
     return value
