@@ -68,10 +68,10 @@ def make(head: str | Spec | Head) -> Head:
 
     if isinstance(head, Head):
         return check(head, what="head")
-    if isinstance(head, str | Spec):
-        spec = parse(head)
-        return build(find(spec.name), spec, what="head")
-    raise UsageError(f"{head!r} is not a head: give a name such as 'linear', or a Head object")
+    if not isinstance(head, str | Spec):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"{head!r} is not a head: give a name such as 'linear', or a Head object")
+    spec = parse(head)
+    return build(find(spec.name), spec, what="head")
 
 
 def __getattr__(name: str) -> Any:

@@ -41,7 +41,7 @@ def load_head(path: str | Path) -> tuple[Head, Theta, dict[str, Any]]:
 def export_classifier(
     theta: Theta, head: Head, path: str | Path, *, names: Sequence[str] = (), card: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write the zero-shot classifier matrix `classifier` f[d, k], as open_clip's `build_zero_shot_classifier` returns it.
+    """Write `classifier` f[d, k], the matrix that open_clip's `build_zero_shot_classifier` returns, and its card.
 
     Columns are unit for cosine heads. For others x_scale is folded in, so that logits of unit features are
     `x @ classifier` (+ `bias` f[k], where the head has one). The card lists class names, tau_s and what was folded.

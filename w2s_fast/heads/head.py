@@ -67,8 +67,8 @@ class Head:
 
     tau_s: the temperature that a loss takes where it sets none. unit_x: rows of x are normalised. x_scale multiplies
     them; raw features are unit_x=False, x_scale=1. `starting` names fields that only `init` reads: heads that differ in
-    no other field may be stacked. `undecayed` names parameters that weight decay leaves alone. `arguments` says what specs
-    call a field.
+    no other field may be stacked. `undecayed` names parameters that weight decay leaves alone.
+    `arguments` says what specs call a field.
     """
 
     tau_s: float = 1.0
@@ -104,15 +104,16 @@ class Head:
             w, b = self.weights(leaves)
 
         def pull(dw: Tensor, db: Tensor | None) -> Theta:
-            outputs = [(w, dw)] + ([(b, db)] if b is not None and db is not None else [])
-            used = [(out, grad) for out, grad in outputs if out.requires_grad]
-            grads = torch.autograd.grad(
-                [out for out, _ in used], list(leaves.values()), [grad for _, grad in used], allow_unused=True
+            used = [(w, dw)] if w.requires_grad else []
+            if b is not None and db is not None and b.requires_grad:
+                used.append((b, db))
+            if not used:
+                return {name: torch.zeros_like(p) for name, p in theta.items()}
+            outputs, grads = zip(*used, strict=True)
+            found = torch.autograd.grad(
+                outputs, list(leaves.values()), grads, allow_unused=True, materialize_grads=True
             )
-            return {
-                name: torch.zeros_like(p) if g is None else g
-                for (name, p), g in zip(leaves.items(), grads, strict=True)
-            }
+            return dict(zip(leaves, found, strict=True))
 
         return w.detach(), None if b is None else b.detach(), pull
 
@@ -122,11 +123,11 @@ class Head:
 
     def spec(self) -> Spec:
         """The spec that makes this head again, with every field that is not at its default."""
-        args: dict[str, Any] = {
-            argument_of(type(self), f.name): getattr(self, f.name)
-            for f in fields(self)
-            if f.init and getattr(self, f.name) != f.default
-        }
+        args: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, bool | int | float | str) and value != f.default:
+                args[argument_of(type(self), f.name)] = value
         return Spec(name=self.name or type(self).__name__, args=args)
 
 

@@ -17,8 +17,8 @@ from w2s_fast.heads.head import Features, Head, Pull, Start, WeakLabels
 class Linear(Head):
     """W and b are free; x is unit features times 10.
 
-    init: `random`, W from U(-1/sqrt d, 1/sqrt d) by `torch.rand(k, d)` in single precision with a CPU generator of the run
-    seed, b = 0; or `text`, W = unit text / (tau0 x_scale), b = 0, so that the first logits are cosines / tau0.
+    init: `random`, W from U(-1/sqrt d, 1/sqrt d) by `torch.rand(k, d)` in single precision with a CPU generator of the
+    run seed, b = 0; or `text`, W = unit text / (tau0 x_scale), b = 0, so that the first logits are cosines / tau0.
     Weight decay leaves b alone.
     """
 
