@@ -16,7 +16,8 @@ app = typer.Typer(pretty_exceptions_enable=False)
 def extract(
     data: o.Data = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", help="Model: open_clip:ARCH/TAG, timm:NAME, local:DIR, weak:NAME; may repeat.")
+        list[str] | None,
+        typer.Option("--model", help="Model: open_clip:ARCH/TAG, timm:NAME, local:DIR, weak:NAME; may repeat."),
     ] = None,
     class_names: o.ClassNames = None,
     template: o.Template = None,
@@ -76,7 +77,9 @@ def extract(
             else:
                 out.say(_sentence(record))
     if failed:
-        out.say(f"{failed} images could not be read; `w2s-fast train` asks for --drop-failed (see: w2s-fast cache info KEY)")
+        out.say(
+            f"{failed} images could not be read; `w2s-fast train` asks for --drop-failed (see: w2s-fast cache info KEY)"
+        )
         raise typer.Exit(3)
 
 

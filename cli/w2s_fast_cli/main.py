@@ -87,7 +87,9 @@ def run(argv: list[str] | None = None) -> NoReturn:
         if isinstance(error, W2SError):
             typer.echo(f"error: {error}", err=True)
             sys.exit(error.exit_status)
-        typer.echo(f"error: {type(error).__name__}: {error} (a defect: please report it with --debug's output)", err=True)
+        typer.echo(
+            f"error: {type(error).__name__}: {error} (a defect: please report it with --debug's output)", err=True
+        )
         sys.exit(1)
     sys.exit(0)
 

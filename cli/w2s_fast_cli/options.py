@@ -17,9 +17,12 @@ Json = Annotated[bool, typer.Option("--json", help="Data alone on stdout, as JSO
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Strong = Annotated[
-    list[str] | None, typer.Option(help="Strong encoder, e.g. open_clip:ViT-B-32/openai; several at once [default: drawn:clip].")
+    list[str] | None,
+    typer.Option(help="Strong encoder, e.g. open_clip:ViT-B-32/openai; several at once [default: drawn:clip]."),
 ]
-Weak = Annotated[list[str] | None, typer.Option(help="Weak supervisor, e.g. weak:NAME; several at once [default: drawn:cnn].")]
+Weak = Annotated[
+    list[str] | None, typer.Option(help="Weak supervisor, e.g. weak:NAME; several at once [default: drawn:cnn].")
+]
 RandomWeights = Annotated[bool, typer.Option("--random-weights", help="Take an untrained network, knowingly.")]
 AllowMismatch = Annotated[bool, typer.Option("--allow-mismatch", help="Accept weights that do not fit the model.")]
 Compute = Annotated[str, typer.Option(help="fp32, or bf16 autocast; enters the cache key.")]

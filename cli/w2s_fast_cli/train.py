@@ -17,7 +17,9 @@ DEFAULT_OUT = Path("w2s_runs") / "results.jsonl"
 
 @app.command()
 def train(
-    method: Annotated[list[str] | None, typer.Option(help="cpl kd+lp ce+lp aux+lp adapt+lp ...; several at once.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="cpl kd+lp ce+lp aux+lp adapt+lp ...; several at once.")
+    ] = None,
     loss: Annotated[list[str] | None, typer.Option(help="ce, kd(tau_w=2), cpl, or my.py:mine; may repeat.")] = None,
     head: Annotated[list[str] | None, typer.Option(help="linear, prototype(init='text'); may repeat.")] = None,
     seeds: Annotated[str, typer.Option(help="How many run seeds (5 is 0..4), or a range such as 100-104.")] = "1",
@@ -33,13 +35,17 @@ def train(
     precision: Annotated[str, typer.Option(help="fp32 or fp64.")] = "fp32",
     device: o.Device = "auto",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: key=value; a list is a grid.")] = None,
-    selection: Annotated[str, typer.Option(help="Which epoch the table shows: last, weak_val, oracle, test_best.")] = "last",
+    selection: Annotated[
+        str, typer.Option(help="Which epoch the table shows: last, weak_val, oracle, test_best.")
+    ] = "last",
     no_references: Annotated[bool, typer.Option("--no-references", help="Skip the ceilings.")] = False,
     root: o.Root = None,
     identity: o.Identity = "content",
     class_names: o.ClassNames = None,
     template: o.Template = None,
-    drop_failed: Annotated[bool, typer.Option("--drop-failed", help="Leave out images that could not be read.")] = False,
+    drop_failed: Annotated[
+        bool, typer.Option("--drop-failed", help="Leave out images that could not be read.")
+    ] = False,
     random_weights: o.RandomWeights = False,
     allow_mismatch: o.AllowMismatch = False,
     compute: o.Compute = "fp32",

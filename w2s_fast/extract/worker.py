@@ -22,7 +22,7 @@ from w2s_fast.data.manifest import Manifest
 from w2s_fast.extract.images import batches
 from w2s_fast.extract.options import ExtractOptions
 from w2s_fast.extract.plan import Job, plan
-from w2s_fast.store.layout import PART_ROWS
+from w2s_fast.store.layout import row_range
 from w2s_fast.store.refs import write_ref
 from w2s_fast.store.write import begin_bank, complete_bank, missing_parts, write_part
 
@@ -66,16 +66,17 @@ def extract(
     rows = len(manifest.ids)
     lacking = [set(missing_parts(directory, rows)) for directory in directories]
     todo = sorted(set().union(*lacking))
-    total, done, failures, started = sum(len(part_range(p, rows)) for p in todo), 0, 0, time.perf_counter()
+    total, done, failures, started = sum(len(range(*row_range(p, rows))) for p in todo), 0, 0, time.perf_counter()
     for part in todo:
         wanted = [m for m in range(len(jobs)) if part in lacking[m]]
-        tables = _Tables(len(part_range(part, rows)), part_range(part, rows).start)
+        span = range(*row_range(part, rows))
+        tables = _Tables(span)
         stream = batches(
             manifest,
-            part_range(part, rows),
+            span,
             [jobs[m].encoder for m in wanted],
             batch_size=options.batch_size,
-            workers=options.decoders(len(part_range(part, rows))),
+            workers=options.decoders(len(span)),
         )
         for batch in stream:
             failures += len(batch.reasons)
@@ -99,11 +100,6 @@ def extract(
     ]
 
 
-def part_range(part: int, rows: int) -> range:
-    """The rows of the manifest that a part holds."""
-    return range(part * PART_ROWS, min((part + 1) * PART_ROWS, rows))
-
-
 def pick_device(device: str) -> str:
     """`auto` is cuda where there is one, else cpu; a named device that is absent is a `UsageError`."""
     if device == "auto":
@@ -116,8 +112,8 @@ def pick_device(device: str) -> str:
 class _Tables:
     """The arrays of one part, per model, in the order of its rows."""
 
-    def __init__(self, count: int, first: int) -> None:
-        self.count, self.first = count, first
+    def __init__(self, span: range) -> None:
+        self.count, self.first = len(span), span.start
         self.features: dict[int, NDArray[np.float32]] = {}
         self.logits: dict[int, NDArray[np.float32]] = {}
         self.ok = np.ones(count, bool)
@@ -146,9 +142,7 @@ class _Tables:
         return features, logits
 
 
-def encode(
-    encoder: Encoder, x: Tensor, *, device: str, options: ExtractOptions
-) -> tuple[Tensor, Tensor | None, bool]:
+def encode(encoder: Encoder, x: Tensor, *, device: str, options: ExtractOptions) -> tuple[Tensor, Tensor | None, bool]:
     """f[b, 3, h, w] -> features f32[b, d], logits f32[b, k] or None on the CPU, and whether memory forced halves."""
     try:
         with torch.inference_mode(), _precision(device, options):
@@ -231,7 +225,9 @@ def _finish(
     digest = complete_bank(directory, rows=len(manifest.ids), rows_digest=manifest.rows_digest)
     bank = open_key(job.key, cache=root)
     if bank.failures and len(bank.failures) == bank.rows:
-        raise DataError(f"{job.data}: none of its {bank.rows} images can be read; the first: {bank.failures[0]['reason']}")
+        raise DataError(
+            f"{job.data}: none of its {bank.rows} images can be read; the first: {bank.failures[0]['reason']}"
+        )
     write_ref(
         root,
         model=job.model,

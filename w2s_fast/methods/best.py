@@ -69,7 +69,9 @@ class BestHead:
 
     def export(self, path: str | Path) -> Path:
         """Write the open_clip-compatible zero-shot classifier matrix f[d, k] with its class names."""
-        return heads.export_classifier(self.head, self.theta, path, self.card)
+        return heads.export_classifier(
+            self.theta, self.head, path, names=self.scored.task.classes, card=self.card
+        )
 
 
 class _Classifier(nn.Module):

@@ -8,17 +8,18 @@ from typing import Any
 
 import torch
 
+from w2s_fast import heads, losses
 from w2s_fast.core.errors import MissingText, UsageError, nearest
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.data.splits import Split
 from w2s_fast.heads import Start
-from w2s_fast.losses import Supervision
+from w2s_fast.losses import Supervision, ground_truth
 from w2s_fast.methods.presets import Method, resolve, short
 from w2s_fast.methods.results import Results
 from w2s_fast.methods.score import Scored, score
-from w2s_fast.methods.settings import Settings, grid_of, with_parameters
+from w2s_fast.methods.settings import Settings, grid_of, passed_on
 from w2s_fast.methods.task import Task
-from w2s_fast.train import Fit, Run, fit_heads, ground_truth
+from w2s_fast.train import Fit, Run, fit_heads
 
 SPLITS = ("rotate", "fixed", "paper")
 SUPERVISIONS = ("weak", "gt")
@@ -94,10 +95,7 @@ def plan_arms(
     for settings, head_parameters, loss_parameters in grid_of(grid):
         resolved = settings.resolved(task.manifest.defaults)
         for method in methods:
-            head = _accepting(method.head, head_parameters, family="head")
-            given = method.loss
-            loss = _accepting(given, loss_parameters, family="loss") if isinstance(given, Spec) else given
-            variant = replace(method, head=head, loss=loss)
+            variant = _variant(method, head_parameters, loss_parameters)
             arms += [
                 Arm(method=variant, settings=resolved, seed=s, weak_seed=w, supervision=supervision) for s, w in pairs
             ]
@@ -162,21 +160,21 @@ def _device(device: str) -> str:
     return device
 
 
-def _accepting(spec: Spec, parameters: dict[str, Any], *, family: str) -> Spec:
-    """The spec with those of the parameters that its class knows; a parameter that no method takes is caught later."""
-    from w2s_fast import heads, losses
-
-    known = heads.parameters(spec.name) if family == "head" else losses.parameters(spec.name)
-    return with_parameters(spec, {k: v for k, v in parameters.items() if k in known})
+def _variant(method: Method, of_head: dict[str, Any], of_loss: dict[str, Any]) -> Method:
+    """The method with those parameters that its head and its loss have, both checked."""
+    head = passed_on(method.head, of_head, cls=heads.find(method.head.name))
+    loss = method.loss
+    if isinstance(loss, Spec):
+        loss = passed_on(loss, of_loss, cls=losses.find(loss.name))
+    heads.make(head), losses.make(loss)
+    return replace(method, head=head, loss=loss)
 
 
 def _needs_text(task: Task, arms: Sequence[Arm]) -> None:
     if task.text is not None:
         return
     for arm in arms:
-        from w2s_fast import heads
-
-        if heads.make(arm.method.head).needs_text:
+        if getattr(heads.make(arm.method.head), "init_from", None) == "text":
             raise MissingText(
                 f"{arm.method.name}: text init needs text features, and {task.strong} gives none "
                 f"({task.text_note}); start from the weak labels instead: --set init=weak_mean"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from w2s_fast.core.errors import BankMissing, BankStale, DataError, MissingText, UsageError
+from w2s_fast.core.errors import BankMissing, DataError, MissingText, UsageError
 from w2s_fast.core.paths import cache_root
 from w2s_fast.data import open_manifest
 from w2s_fast.data.manifest import Manifest
@@ -127,7 +127,9 @@ def prepare(
     banks: dict[str, Bank] = {}
     for model in dict.fromkeys(models):
         try:
-            banks[model] = _current(open_bank(model, data, cache=root, options=_in_key(options)), manifest, model, data)
+            banks[model] = open_bank(
+                model, data, cache=root, options=_in_key(options), rows_digest=manifest.rows_digest
+            )
         except BankMissing:
             continue
     missing = [m for m in dict.fromkeys(models) if m not in banks]
@@ -148,15 +150,6 @@ def _in_key(options: ExtractOptions | None) -> dict[str, Any]:
     return (options or ExtractOptions()).in_key()
 
 
-def _current(bank: Bank, manifest: Manifest, model: str, data: str) -> Bank:
-    if bank.ingredients["rows"] != manifest.rows_digest:
-        raise BankStale(
-            f"{data} has other images now than when {model} was extracted; "
-            f"run: w2s-fast extract --data {data} --model {model}"
-        )
-    return bank
-
-
 def _readable(manifest: Manifest, banks: Sequence[Bank], *, drop_failed: bool) -> Manifest:
     """The manifest without rows that some model could not read, if that was asked for; else an error names one."""
     ok = np.ones(len(manifest.ids), bool)
@@ -170,7 +163,13 @@ def _readable(manifest: Manifest, banks: Sequence[Bank], *, drop_failed: bool) -
             f"{manifest.name}: {int((~ok).sum())} of {len(ok)} images could not be read, {first} first; "
             "repair them and extract again, or leave them out with --drop-failed"
         )
-    return manifest.keep(np.flatnonzero(ok))
+    return kept(manifest, np.flatnonzero(ok))
+
+
+def kept(manifest: Manifest, rows: np.ndarray) -> Manifest:
+    """The manifest of these rows only; a class that loses its last image is a `DataError`."""
+    parts = {part: tuple(getattr(manifest, part)[r] for r in rows) for part in ("ids", "uris", "splits", "groups")}
+    return replace(manifest, labels=manifest.labels[rows], **parts)
 
 
 def _weak_logits(bank: Bank, manifest: Manifest, *, model: str, data: str) -> torch.Tensor:

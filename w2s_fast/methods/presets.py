@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 from w2s_fast import losses
@@ -95,6 +98,8 @@ def resolve(
 
 
 def _combine(loss: Any, heads: list[Any]) -> list[Method]:
+    if isinstance(loss, str) and re.fullmatch(r".+\.py:\w+", loss):
+        loss = from_file(loss)
     if not isinstance(loss, str | Spec):
         name = getattr(loss, "__name__", "callable")
         chosen = [parse(h) for h in heads] or [parse("linear")]
@@ -105,9 +110,24 @@ def _combine(loss: Any, heads: list[Any]) -> list[Method]:
         if wrong is not None:
             raise SpecError(f"cpl is a prototype method; for the same loss on another head: --loss kd --head {wrong}")
         return [replace(CPL, loss=spec, head=parse(h)) for h in heads] or [replace(CPL, loss=spec)]
-    default = losses.default_head(spec) or "linear"
+    default = losses.find(spec.name).default_head or "linear"
     chosen = [parse(h) for h in heads] or [parse(default)]
     return [Method(name=f"{spec.name}+{short(h)}", head=h, loss=spec) for h in chosen]
+
+
+def from_file(text: str) -> Callable[..., Any]:
+    """The function that `path/to/file.py:name` names; the file is run, as any script of yours would be."""
+    path, _, name = text.rpartition(":")
+    if not Path(path).is_file():
+        raise UsageError(f"--loss {text}: there is no file {path}")
+    module_spec = spec_from_file_location(Path(path).stem, path)
+    if module_spec is None or module_spec.loader is None:
+        raise UsageError(f"--loss {text}: {path} is not a Python file")
+    module = module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    if not callable(getattr(module, name, None)):
+        raise UsageError(f"--loss {text}: {path} has no function {name!r}{nearest(name, vars(module))}")
+    return getattr(module, name)
 
 
 def short(head: Spec) -> str:

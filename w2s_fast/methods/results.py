@@ -161,7 +161,9 @@ def _merged(kept: Sequence[Predictions]) -> tuple[Predictions, ...]:
             continue
         for seed in set(before.rows) & set(one.rows):
             if not np.array_equal(before.rows[seed], one.rows[seed]):
-                raise UsageError(f"{one.domain}: seed {seed} has two different test sets; join results of one split mode")
+                raise UsageError(
+                    f"{one.domain}: seed {seed} has two different test sets; join results of one split mode"
+                )
         systems = {s.run_id: s for s in (*before.systems, *one.systems)}
         size = max(len(before.truth), len(one.truth))
         truth = np.full(size, -1, np.int64)
@@ -169,7 +171,10 @@ def _merged(kept: Sequence[Predictions]) -> tuple[Predictions, ...]:
             known = np.flatnonzero(source.truth >= 0)
             truth[known] = source.truth[known]
         by_domain[one.domain] = replace(
-            one, systems=tuple(systems.values()), rows={**before.rows, **one.rows}, truth=truth, ids=one.ids or before.ids
+            one,
+            systems=tuple(systems.values()),
+            rows={**before.rows, **one.rows},
+            truth=truth,
+            ids=one.ids or before.ids,
         )
     return tuple(by_domain.values())
-

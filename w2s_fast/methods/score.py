@@ -145,9 +145,13 @@ def _row(one: Scored, selection: str, context: _Context) -> Row:
     same = None if predicted is None else np.asarray(predicted) == weak_labels
     weak_right = weak_labels == truth
     ceiling, best = (None, None) if arm.ceiling else _ceilings_of(one, selection, context)
-    base = said.zero_shot.numpy()[test] == truth if context.better == "zero-shot" and said.zero_shot is not None else weak_right
+    base = (
+        said.zero_shot.numpy()[test] == truth
+        if context.better == "zero-shot" and said.zero_shot is not None
+        else weak_right
+    )
     same_head = _pgr(weak_right, correct, ceiling)
-    resolved = fit.resolved
+    resolved, head = fit.resolved, heads.make(arm.method.head)
     return Row(
         schema=SCHEMA,
         status=fit.status,
@@ -159,9 +163,9 @@ def _row(one: Scored, selection: str, context: _Context) -> Row:
         method=arm.method.name,
         head=str(arm.method.head),
         loss=arm.method.loss_name,
-        init=resolved.get("init", "random"),
-        init_norm=resolved.get("init_norm"),
-        feat_scale=resolved.get("feat_scale"),
+        init=getattr(head, "init_from", None) or "own",
+        init_norm=getattr(head, "init_norm", None),
+        feat_scale=head.x_scale if head.unit_x else None,
         template=task.template,
         supervision=arm.supervision,
         seed=arm.seed,
@@ -232,13 +236,12 @@ def _pool_accuracy(one: Scored, selection: str, task: Task) -> float | None:
     """Accuracy on all of the pool (D_test), most of which the student was trained on: the papers' literal text."""
     if selection not in one.fit.theta:
         return None
-    predicted = heads.predict(one.arm.method.head, one.fit.theta[selection], task.features, start=_start(task))
-    rows = np.concatenate([one.split.train, one.split.val, one.split.test])
-    return references.accuracy(predicted[torch.from_numpy(rows)], task.labels[torch.from_numpy(rows)])
+    from w2s_fast.methods.best import BestHead
 
-
-def _start(task: Task) -> heads.Start:
-    return heads.Start(k=len(task.classes), d=task.features.shape[1], names=task.classes, text=task.text, tower=None)
+    rows = torch.from_numpy(one.split.pool)
+    with torch.inference_mode():
+        predicted = BestHead(scored=one, selection=selection).to_torch()(task.features[rows]).argmax(-1)
+    return references.accuracy(predicted, task.labels[rows])
 
 
 def _run_id(task: Task, one: Scored, mode: str, precision: str) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 from w2s_fast.core.errors import UsageError, nearest
 from w2s_fast.core.specs import Spec, parse
 
-HEAD_PARAMETERS = ("init", "init_norm", "feat_scale", "tau0")
+HEAD_PARAMETERS = ("init", "init_norm", "x_scale", "unit_x", "tau0")
 LOSS_PARAMETERS = ("tau_s", "tau_w")
+"""Parameters of heads and losses that `fit(..., name=value)` passes on to every head or loss that has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,7 @@ def _typed(values: dict[str, Any]) -> Settings:
     return Settings(**values).checked()
 
 
-def with_parameters(spec: Spec, parameters: Mapping[str, Any]) -> Spec:
-    """The spec with parameters that it does not set itself."""
-    return spec.with_args({k: v for k, v in parameters.items() if k not in spec.args})
+def passed_on(spec: Spec, parameters: Mapping[str, Any], *, cls: type[Any]) -> Spec:
+    """The spec with those of the parameters that its class has; they win over the spec's own."""
+    known = {getattr(cls, "arguments", {}).get(f.name, f.name) for f in fields(cls)}
+    return spec.with_args({k: v for k, v in parameters.items() if k in known})

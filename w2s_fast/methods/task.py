@@ -114,7 +114,13 @@ class Task:
         )
         note = None if prompts is not None else "n/a: no text features were given"
         return Task(
-            manifest=manifest, features=x, weak_logits=weak, text=prompts, text_note=note, logit_scale=logit_scale, data=name
+            manifest=manifest,
+            features=x,
+            weak_logits=weak,
+            text=prompts,
+            text_note=note,
+            logit_scale=logit_scale,
+            data=name,
         )
 
 

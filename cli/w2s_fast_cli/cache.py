@@ -1,0 +1,107 @@
+"""w2s-fast cache: look at banks and check them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from w2s_fast_cli import options as o
+from w2s_fast_cli.output import Output
+
+app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, help="Look at the cache and check its bytes.")
+Key = Annotated[str, typer.Argument(help="Key of a bank, or its first digits (see: w2s-fast cache ls).")]
+
+
+@app.command("ls")
+def ls(cache: o.Cache = None, json: o.Json = False) -> None:
+    """List the banks: key, model, data, rows, whether complete, bytes.
+
+    Example: w2s-fast cache ls
+    """
+    from w2s_fast.store.listing import list_banks
+
+    out = Output(json=json)
+    banks = list(list_banks(cache))
+    if json:
+        out.lines({"key": b.key, "model": b.model, "data": b.data, "rows": b.rows, "dim": b.dim,
+                   "complete": b.complete, "bytes": b.bytes} for b in banks)  # fmt: skip
+        return
+    rows = ([b.key[:12], b.model, b.data, b.rows, b.dim, "yes" if b.complete else "no", f"{b.bytes:,}"] for b in banks)
+    out.grid("", ["key", "model", "data", "rows", "width", "complete", "bytes"], rows)
+    if not banks:
+        out.say("the cache is empty; fill it with: w2s-fast extract")
+
+
+@app.command("info")
+def info(key: Key, cache: o.Cache = None) -> None:
+    """Print every ingredient of a bank's key, its parts' producers and its unreadable images, as JSON.
+
+    Example: w2s-fast cache info 3fa9
+    """
+    from w2s_fast.store.bank import open_key
+    from w2s_fast.store.listing import find_key
+
+    bank = open_key(find_key(key, cache=cache), cache=cache)
+    producers = [{"rows": [a, b], **producer} for a, b, producer in bank.producers]
+    mixed = len({str(p) for _, _, p in bank.producers}) > 1
+    Output(json=True).document(
+        {
+            "key": bank.key,
+            "rows": bank.rows,
+            "dim": bank.dim,
+            "digest": bank.digest,
+            "mixed_parts": mixed,
+            "parts": producers,
+            "failures": [dict(f) for f in bank.failures],
+            "ingredients": bank.ingredients,
+        }
+    )
+
+
+@app.command("why")
+def why(first: Key, second: Key, cache: o.Cache = None, json: o.Json = False) -> None:
+    """Say which ingredients of two banks' keys differ.
+
+    Example: w2s-fast cache why 3fa9 77c0
+    """
+    from w2s_fast.store.bank import open_key
+    from w2s_fast.store.listing import differences, find_key
+
+    a, b = (open_key(find_key(k, cache=cache), cache=cache) for k in (first, second))
+    out = Output(json=json)
+    found = differences(a, b)
+    if json:
+        out.lines({"ingredient": path, "first": x, "second": y} for path, x, y in found)
+        return
+    out.grid("", ["ingredient", first, second], found)
+
+
+@app.command("verify")
+def verify(
+    key: Annotated[str | None, typer.Argument(help="Key or its first digits [default: every complete bank].")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Also compare every file's sha256 with its commit.")] = False,
+    cache: o.Cache = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Read banks whole and check every chunk; the first damage is named with its file, rows and mending command.
+
+    Example: w2s-fast cache verify --deep
+    """
+    from w2s_fast.core.errors import Damaged
+    from w2s_fast.store.bank import verify_bank
+    from w2s_fast.store.listing import find_key, list_banks
+
+    out = Output(quiet=quiet)
+    keys = [find_key(key, cache=cache)] if key else [b.key for b in list_banks(cache) if b.complete]
+    damaged = 0
+    for one in keys:
+        try:
+            out.say(f"{one[:12]}: {verify_bank(one, deep=deep, cache=cache):,} bytes verified")
+        except Damaged as error:
+            damaged += 1
+            print(f"error: {error}")
+    if damaged:
+        raise typer.Exit(1)
+    if not keys:
+        out.say("the cache holds no complete bank; fill it with: w2s-fast extract")

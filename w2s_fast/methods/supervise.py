@@ -1,0 +1,185 @@
+"""Train weak supervisors on D_train's ground truth and keep them as `weak:NAME`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from w2s_fast.backbones.weak import load_supervisor, new_module, save_supervisor, supervisor_dir
+from w2s_fast.core.errors import UsageError, nearest
+from w2s_fast.core.hashing import digest_ids
+from w2s_fast.core.paths import cache_root
+from w2s_fast.core.version import CODE
+from w2s_fast.data import expand_data, open_manifest
+from w2s_fast.data.decode import read_image
+from w2s_fast.data.manifest import Manifest
+from w2s_fast.data.splits import deal, halves
+from w2s_fast.extract.worker import pick_device
+from w2s_fast.finetune.weak import DRAWN_RECIPE, FINETUNE_RECIPE, WeakRecipe, fit_supervisor
+from w2s_fast.methods.prepare import DEFAULT_DATA
+
+IN_MEMORY = 4 << 30
+"""Prepared images of D_train up to so many bytes are kept in memory, larger sets are decoded again in every epoch."""
+POOL_SAMPLE = 2048
+"""The pool accuracy that is reported after training is measured on at most so many rows, evenly over classes."""
+
+OnProgress = Callable[[str, int, int], None]
+Prepare = Callable[[Any], Tensor]
+
+
+def train_supervisors(
+    data: Sequence[str] | None = None,
+    *,
+    model: str,
+    name: str | None = None,
+    seeds: Sequence[int] = (0,),
+    recipe: Mapping[str, Any] | None = None,
+    pretrained: bool = True,
+    class_names: str | Path | None = None,
+    root: str | Path | None = None,
+    identity: str = "content",
+    device: str = "auto",
+    cache: str | Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Train one supervisor per data set and weak seed and yield its record: name, accuracies, seconds, directory.
+
+    `recipe` overrides fields of the architecture's own (`DRAWN_RECIPE`, `FINETUNE_RECIPE`); None values are unset.
+    An existing supervisor of that name, data set and seed is replaced.
+    """
+    chosen = _name(name, model)
+    for one in expand_data(tuple(data or (DEFAULT_DATA,))):
+        manifest = open_manifest(
+            one,
+            root=None if root is None else Path(root),
+            identity=identity,
+            class_names=None if class_names is None else Path(class_names),
+            cache=cache_root(cache),
+        )
+        settings = _recipe(model, recipe or {})
+        d_train, _, _ = halves(manifest)
+        images: _Images | None = None
+        for seed in seeds:
+            module, prepare, preprocess = new_module(model, len(manifest.classes), seed=seed, pretrained=pretrained)
+            if images is None or preprocess != images.preprocess:
+                images = _Images(manifest, d_train, prepare, preprocess)
+            started = time.perf_counter()
+            label = f"{one}: weak:{chosen}/{seed}"
+            curves = fit_supervisor(
+                module,
+                images.source(),
+                torch.from_numpy(manifest.labels[d_train]),
+                recipe=settings,
+                seed=seed,
+                device=pick_device(device),
+                progress=None if on_progress is None else _steps(on_progress, label),
+            )
+            seconds = time.perf_counter() - started
+            directory = supervisor_dir(chosen, one, seed, cache_root(cache))
+            card = {
+                "arch": model,
+                "classes": list(manifest.classes),
+                "data": one,
+                "seed": seed,
+                "recipe": asdict(settings),
+                "pretrained": pretrained,
+                "preprocess": preprocess,
+                "d_train_digest": digest_ids(sorted(manifest.ids[r] for r in d_train)),
+                "command": _command(one, model, chosen, seed, recipe or {}, pretrained),
+                "acc": {"train": _last(curves, "accuracy"), "pool": _pool_accuracy(module, manifest, prepare)},
+                "code": CODE,
+            }
+            save_supervisor(directory, module, card, [manifest.ids[r] for r in d_train])
+            yield {
+                "name": f"weak:{chosen}/{seed}",
+                "data": one,
+                "seed": seed,
+                "n_train": len(d_train),
+                "acc_train": card["acc"]["train"],
+                "acc_pool": card["acc"]["pool"],
+                "seconds": seconds,
+                "directory": str(directory),
+            }
+
+
+class _Images:
+    """Prepared images of some rows: decoded once into memory where they fit, else on demand by threads."""
+
+    def __init__(self, manifest: Manifest, rows: np.ndarray, prepare: Prepare, preprocess: Any) -> None:
+        self.manifest, self.rows, self.prepare, self.preprocess = manifest, rows, prepare, preprocess
+        self.pool = ThreadPoolExecutor()
+        self.kept: Tensor | None = None
+
+    def source(self) -> Tensor | Callable[[Tensor], Tensor]:
+        first = self._one(0)
+        if first.numel() * first.element_size() * len(self.rows) > IN_MEMORY:
+            return self.batch
+        if self.kept is None:
+            self.kept = self.batch(torch.arange(len(self.rows)))
+        return self.kept
+
+    def batch(self, numbers: Tensor) -> Tensor:
+        """f[b, 3, h, w] of row numbers i[b] into `rows`."""
+        return torch.stack(list(self.pool.map(self._one, numbers.tolist())))
+
+    def _one(self, number: int) -> Tensor:
+        return self.prepare(read_image(self.manifest, int(self.rows[number])))
+
+
+def _pool_accuracy(module: torch.nn.Module, manifest: Manifest, prepare: Prepare) -> float:
+    _, pool, _ = halves(manifest)
+    order = np.argsort(deal(manifest, pool, key="0"), kind="stable")
+    rows = pool[order][:: max(1, -(-len(pool) // POOL_SAMPLE))]
+    images = _Images(manifest, rows, prepare, None)
+    device = next(module.parameters()).device
+    right = 0
+    with torch.inference_mode():
+        for part in torch.arange(len(rows)).split(256):
+            predicted = module(images.batch(part).to(device)).argmax(-1).cpu().numpy()
+            right += int((predicted == manifest.labels[rows[part.numpy()]]).sum())
+    return right / len(rows)
+
+
+def _recipe(model: str, given: Mapping[str, Any]) -> WeakRecipe:
+    settings = DRAWN_RECIPE if model == "drawn:cnn" else FINETUNE_RECIPE
+    chosen = {k: v for k, v in given.items() if v is not None}
+    if chosen.get("epochs") is not None and chosen.get("steps") is not None:
+        raise UsageError("give --epochs or --steps, not both")
+    if "epochs" in chosen:
+        chosen |= {"steps": None, "min_steps": 0}
+    elif "steps" in chosen:
+        chosen |= {"epochs": None, "min_steps": 0}
+    known = asdict(settings)
+    for key in chosen:
+        if key not in known:
+            raise UsageError(f"a weak recipe has no {key!r}{nearest(key, known)}")
+    return replace(settings, **chosen)
+
+
+def _name(name: str | None, model: str) -> str:
+    chosen = name if name is not None else model.partition(":")[2].replace("/", "-").replace(":", "-")
+    if not chosen or not all(c.isalnum() or c in "-_." for c in chosen) or chosen.startswith("."):
+        raise UsageError(f"--name {chosen!r}: use letters, digits, '-', '_' and '.'")
+    return chosen
+
+
+def _command(data: str, model: str, name: str, seed: int, recipe: Mapping[str, Any], pretrained: bool) -> str:
+    parts = [f"w2s-fast weak --data {data} --model {model} --name {name} --seeds {seed}-{seed}"]
+    parts += [f"--{key.replace('_', '-')} {value}" for key, value in recipe.items() if value is not None]
+    return " ".join(parts + ([] if pretrained or model == "drawn:cnn" else ["--random-weights"]))
+
+
+def _last(curves: Mapping[str, Sequence[float]], name: str) -> float | None:
+    return float(curves[name][-1]) if curves.get(name) else None
+
+
+def _steps(on_progress: OnProgress, label: str) -> Callable[[int, int, float], None]:
+    return lambda done, total, _: on_progress(label, done, total)

@@ -1,0 +1,136 @@
+"""Which weak supervisors there are for a data set, and whether one may teach it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from w2s_fast.backbones import LIBRARIES, open_supervisor, parse_model, shipped_seeds
+from w2s_fast.backbones.weak import list_supervisors
+from w2s_fast.core.errors import DataError, ModelError, UsageError, nearest
+from w2s_fast.core.hashing import digest_ids, pack_ids
+from w2s_fast.core.paths import cache_root
+from w2s_fast.core.plugins import names
+from w2s_fast.data.manifest import Manifest
+from w2s_fast.data.splits import halves
+
+SHIPPED = "drawn:cnn"
+
+
+def is_supervisor(model: str) -> bool:
+    """Whether the name stands for a trained supervisor: `weak:NAME`, `drawn:cnn`, with or without its seed."""
+    parsed = parse_model(model)
+    return parsed.library == "weak" or (parsed.library == "drawn" and parsed.name == "cnn")
+
+
+def paired(model: str) -> bool:
+    """Whether run seed s is taught by supervisor s: only the shipped ones, which come five to a domain."""
+    return model == SHIPPED
+
+
+def seeds_of(model: str, *, data: str, cache: str | Path | None = None) -> list[int]:
+    """The weak seeds that exist for a supervisor on a data set; `ModelError` with the training command if none."""
+    parsed = parse_model(model)
+    if parsed.library == "drawn":
+        found = shipped_seeds(data)
+        hint = f"w2s-fast weak --data {data} --model drawn:cnn --name NAME"
+    else:
+        found = sorted(s.seed for s in list_supervisors(cache_root(cache), data=data) if s.name == parsed.name)
+        hint = f"w2s-fast weak --data {data} --model timm:resnet18.a1_in1k --name {parsed.name}"
+    if not found:
+        others = sorted({s.name for s in list_supervisors(cache_root(cache), data=data)})
+        close = nearest(parsed.name, others) if others else ""
+        raise ModelError(f"there is no supervisor {model} for {data}{close}; train one: {hint}")
+    return found
+
+
+def expand(model: str, manifest: Manifest, *, data: str, cache: str | Path | None = None) -> list[str]:
+    """The models that a name stands for: a supervisor without a seed is all of its seeds; others are themselves."""
+    if not is_supervisor(model) or parse_model(model).pretrained is not None:
+        return [model]
+    return [f"{model}/{seed}" for seed in seeds_of(model, data=data, cache=cache)]
+
+
+def of(
+    model: str, manifest: Manifest, *, data: str, cache: str | Path | None = None, count: int | None = None
+) -> dict[int, str]:
+    """weak seed -> model name, each checked against the manifest.
+
+    The shipped supervisors come with all their seeds; another one with its lowest seed, or its first `count`.
+    A library model that is no trained supervisor is weak seed 0. Raises `DataError` for a supervisor whose D_train
+    meets the pool, or whose classes are not the manifest's; `ModelError` if there is none.
+    """
+    if not is_supervisor(model):
+        return {0: model}
+    parsed = parse_model(model)
+    if parsed.pretrained is not None:
+        chosen = {_seed(parsed.pretrained, model): model}
+    else:
+        found = seeds_of(model, data=data, cache=cache)
+        number = count if count is not None else (len(found) if paired(model) else 1)
+        if number > len(found):
+            raise UsageError(
+                f"--weak-seeds {number}: {model} has {len(found)} on {data}; train more: "
+                f"w2s-fast weak --data {data} --name {parsed.name} --seeds {number}"
+            )
+        chosen = {seed: f"{model}/{seed}" for seed in found[:number]}
+    for name in chosen.values():
+        check(name, manifest, data=data, cache=cache)
+    return chosen
+
+
+def check(model: str, manifest: Manifest, *, data: str, cache: str | Path | None = None) -> None:
+    """Refuse a supervisor that was trained on images of the pool, or for other classes."""
+    card, trained_on = open_supervisor(model, data=data, cache=cache_root(cache))
+    classes = tuple(card["classes"])
+    if len(classes) != len(manifest.classes):
+        raise DataError(
+            f"{model} tells {len(classes)} classes apart, {data} has {len(manifest.classes)}; "
+            f"train one for these: w2s-fast weak --data {data} --name NAME"
+        )
+    d_train, pool, _ = halves(manifest)
+    if card["d_train_digest"] == digest_ids(sorted(manifest.ids[r] for r in d_train)):
+        return
+    if trained_on is None:
+        raise DataError(
+            f"{model} was trained on another D_train than {data} has now, and does not keep its ids, so it cannot be "
+            f"shown to be disjoint from the pool; train it again: w2s-fast weak --data {data} --name NAME"
+        )
+    seen = {row.tobytes() for row in trained_on}
+    for row, packed in zip(pool, pack_ids([manifest.ids[r] for r in pool]), strict=True):
+        if packed.tobytes() in seen:
+            raise DataError(
+                f"{model} was trained on an image of the pool of {data} ({manifest.uris[row]}), so its labels there "
+                f"are not weak; train one on D_train: w2s-fast weak --data {data} --name NAME"
+            )
+
+
+def known_models(pattern: str | None = None, *, cache: str | Path | None = None) -> Iterator[dict[str, Any]]:
+    """The embedded models, the supervisors in the cache, and library models whose name holds `pattern`."""
+    yield {"model": "drawn:clip", "what": "embedded CLIP of the drawn world"}
+    yield {"model": SHIPPED, "what": "embedded weak supervisors, five seeds for each drawn domain"}
+    for one in list_supervisors(cache_root(cache)):
+        yield {"model": f"weak:{one.name}/{one.seed}", "what": f"supervisor trained on {one.data}"}
+    if pattern is None:
+        for library in names(LIBRARIES, "w2s_fast.backbones"):
+            yield {"model": f"{library}:...", "what": "library"}
+        return
+    import open_clip
+    import timm
+    import torchvision
+
+    for arch, tag in open_clip.list_pretrained():
+        if pattern.lower() in f"{arch}/{tag}".lower():
+            yield {"model": f"open_clip:{arch}/{tag}", "what": "open_clip"}
+    for name in timm.list_models(f"*{pattern}*", pretrained=True):
+        yield {"model": f"timm:{name}", "what": "timm"}
+    for name in torchvision.models.list_models(include=f"*{pattern}*"):
+        yield {"model": f"torchvision:{name}", "what": "torchvision"}
+
+
+def _seed(text: str, model: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{model}: after the slash comes the weak seed, a number, not {text!r}") from None
