@@ -1,0 +1,64 @@
+"""w2s_fast: a verified embedding cache and a fused head-training engine for weak-to-strong generalization.
+
+    import w2s_fast as w2s
+    t = w2s.open_task("drawn:sketch")
+    r = w2s.fit(t, method=["cpl", "kd+lp"], seeds=5)
+    print(r.table())
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from w2s_fast.core.errors import W2SError
+    from w2s_fast.heads import export_classifier, load_head, save_head
+    from w2s_fast.methods.extraction import extract_all as extract
+    from w2s_fast.methods.fit import fit
+    from w2s_fast.methods.prepare import open_task
+    from w2s_fast.methods.results import Results
+    from w2s_fast.methods.supervise import train_supervisors
+    from w2s_fast.methods.task import Task
+    from w2s_fast.store import open_bank, rows_of
+
+_EXPORTS = {
+    "Results": "w2s_fast.methods.results:Results",
+    "Task": "w2s_fast.methods.task:Task",
+    "W2SError": "w2s_fast.core.errors:W2SError",
+    "export_classifier": "w2s_fast.heads:export_classifier",
+    "extract": "w2s_fast.methods.extraction:extract_all",
+    "fit": "w2s_fast.methods.fit:fit",
+    "load_head": "w2s_fast.heads:load_head",
+    "open_bank": "w2s_fast.store:open_bank",
+    "open_task": "w2s_fast.methods.prepare:open_task",
+    "rows_of": "w2s_fast.store:rows_of",
+    "save_head": "w2s_fast.heads:save_head",
+    "train_supervisors": "w2s_fast.methods.supervise:train_supervisors",
+}
+
+__all__ = [
+    "Results",
+    "Task",
+    "W2SError",
+    "export_classifier",
+    "extract",
+    "fit",
+    "load_head",
+    "open_bank",
+    "open_task",
+    "rows_of",
+    "save_head",
+    "train_supervisors",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        module, _, attribute = _EXPORTS[name].partition(":")
+        return getattr(import_module(module), attribute)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

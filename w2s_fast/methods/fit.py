@@ -137,7 +137,6 @@ def run_arms(
     ]
     start = Start(k=len(task.classes), d=task.features.shape[1], names=task.classes, text=task.text, tower=None)
     done: dict[int, Fit] = {}
-    numbered = {id(run): i for i, run in enumerate(runs)}
     for one in fit_heads(
         task.features,
         runs,
@@ -148,7 +147,7 @@ def run_arms(
         device=_device(device),
         precision=precision,
     ):
-        done[numbered[id(one.run)]] = one
+        done[one.index] = one
         if on_progress is not None:
             on_progress(len(done), len(runs))
     yield from (done[i] for i in range(len(runs)))
