@@ -1,0 +1,10 @@
+"""Rows and kept predictions -> one table: accuracies and PGR per domain, with intervals, guards and what they cover.
+
+`summarise(rows, systems)` gives a `Table` of plain numbers; `report` and the command line only render it.
+"""
+
+from w2s_fast.core.summary.page import BEST, summarise
+from w2s_fast.core.summary.systems import Systems
+from w2s_fast.core.summary.table import EMPTY, Cell, Column, Line, Table, text, wide
+
+__all__ = ["BEST", "EMPTY", "Cell", "Column", "Line", "Systems", "Table", "summarise", "text", "wide"]
