@@ -1,0 +1,71 @@
+"""The models that ship with the package: `drawn:clip` and the supervisors `drawn:cnn/SEED` of each drawn domain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from w2s_fast.backbones import ModelName, Options
+from w2s_fast.backbones.encoder import FrozenEncoder
+from w2s_fast.core.errors import ModelError, UsageError, nearest
+
+ASSETS = Path(__file__).parent.parent / "assets"
+CLIP, CNN, CARDS = "drawn_clip", "drawn_cnn", "cards.json"
+
+
+def open_named(model: ModelName, options: Options) -> FrozenEncoder:
+    """Open `drawn:clip`, or `drawn:cnn/SEED` for one drawn domain (without a seed: the first)."""
+    if model.name == "clip":
+        if model.pretrained is not None:
+            raise UsageError(f"{model}: drawn:clip has one set of weights; leave out /{model.pretrained}")
+        from w2s_fast.backbones.open_clip import open_folder
+
+        return open_folder(model, _folder(CLIP), options)
+    if model.name == "cnn":
+        return _cnn(model, options)
+    raise ModelError(f"drawn has no model {model.name!r}{nearest(model.name, ['clip', 'cnn'])}")
+
+
+def shipped_seeds(data: str) -> tuple[int, ...]:
+    """The weak seeds of the supervisors that ship for `drawn:DOMAIN`; () for other data."""
+    domain = data.removeprefix("drawn:")
+    cards = _cards() if data.startswith("drawn:") and (ASSETS / CNN / CARDS).is_file() else {}
+    return tuple(sorted(int(c["seed"]) for c in cards.values() if c["data"] == f"drawn:{domain}"))
+
+
+def _cnn(model: ModelName, options: Options) -> FrozenEncoder:
+    from w2s_fast.backbones.loading import read_state
+    from w2s_fast.backbones.weak import of_state
+
+    data = options.data
+    if data is None:
+        raise UsageError(f"{model} is a supervisor of one drawn domain; give it with --data drawn:DOMAIN")
+    seeds = shipped_seeds(data)
+    seed = (str(seeds[0]) if seeds else "0") if model.pretrained is None else model.pretrained
+    if not seed.isdecimal():
+        raise UsageError(f"{str(model)!r}: the weak seed {seed!r} is not a number; write drawn:cnn/SEED")
+    if int(seed) not in seeds:
+        why = f"ships with seeds {', '.join(map(str, seeds))}" if seeds else "ships for the drawn domains only"
+        raise ModelError(
+            f"drawn:cnn/{seed} for {data}: it {why}; train one with: w2s-fast weak --data {data} --model drawn:cnn "
+            f"--name cnn --seeds {int(seed) + 1}, and name it weak:cnn/{seed}"
+        )
+    stem = f"{data.removeprefix('drawn:')}-{int(seed)}"
+    path = _folder(CNN) / f"{stem}.safetensors"
+    return of_state(read_state(path), _cards()[stem], path, name=str(model), device=options.device)
+
+
+def _folder(name: str) -> Path:
+    folder = ASSETS / name
+    if not folder.is_dir():
+        raise ModelError(f"the embedded model folder {folder} is missing; install the package again")
+    return folder
+
+
+def _cards() -> dict[str, dict[str, Any]]:
+    path = _folder(CNN) / CARDS
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ModelError(f"{path} cannot be read; install the package again") from None

@@ -1,0 +1,200 @@
+"""`open_clip:ARCH/TAG`, `open_clip:ARCH/@FILE`, `open_clip:hf-hub:org/name`; folders with `open_clip_config.json`."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from w2s_fast.backbones import ModelName, Options
+from w2s_fast.backbones.encoder import FrozenEncoder
+from w2s_fast.backbones.loading import fetching, mismatch, quiet, read_shapes, seeded
+from w2s_fast.backbones.preprocess import of_open_clip
+from w2s_fast.backbones.taps import Watch
+from w2s_fast.backbones.text import OpenClipText
+from w2s_fast.backbones.tokens import Tokens, read_vocabulary
+from w2s_fast.core.errors import MissingText, ModelError, W2SError, nearest
+
+CONFIG = "open_clip_config.json"
+_POSITIONS = ("visual.positional_embedding", "positional_embedding", "text.positional_embedding")
+_NOT_ARCHITECTURE = ("timm_model_pretrained", "hf_model_pretrained")
+
+
+def open_named(model: ModelName, options: Options) -> FrozenEncoder:
+    """Open an architecture with a pretrained tag, a local file, or random weights; or a model of the hub."""
+    import open_clip
+
+    text, name, tag = str(model), model.name, model.pretrained
+    file = model.file
+    if name.startswith("hf-hub:"):
+        from open_clip.pretrained import download_pretrained_from_hf
+
+        mend = "download its folder elsewhere and write local:/path/to/folder"
+        with fetching(text, mend=mend):
+            weights = download_pretrained_from_hf(name.removeprefix("hf-hub:"))
+            cfg = open_clip.get_model_config(name)
+        return _assemble(model, options, source=name, tag=None, cfg=cfg or {}, weights=Path(weights), folder=None)
+    known = open_clip.list_models()
+    if name not in known:
+        raise ModelError(f"open_clip has no architecture {name!r}{nearest(name, known)}")
+    cfg = open_clip.get_model_config(name) or {}
+    tags: list[str] = open_clip.list_pretrained_tags_by_model(name)
+    if tag is None and not options.random_weights:
+        raise ModelError(
+            f"{text} names no weights; write {text}/TAG (tags: {', '.join(tags[:4]) or 'none'}"
+            f"{', ...' if len(tags) > 4 else ''}) or {text}/@FILE, or give --random-weights"
+        )
+    if tag is not None and file is None and tag not in tags:
+        raise ModelError(f"open_clip has no weights {tag!r} for {name}{nearest(tag, tags)}; a file is {name}/@FILE")
+    if file is not None:
+        return _assemble(model, options, source=name, tag=None, cfg=cfg, weights=file, folder=None)
+    if options.random_weights or tag is None:
+        return _assemble(model, options, source=name, tag=None, cfg=cfg, weights=None, folder=None)
+    with fetching(text, mend=f"write open_clip:{name}/@/path/to/weights.safetensors, or give --random-weights"):
+        weights = open_clip.download_pretrained(open_clip.get_pretrained_cfg(name, tag))
+    return _assemble(model, options, source=name, tag=tag, cfg=cfg, weights=Path(weights), folder=None)
+
+
+def open_folder(model: ModelName, folder: Path, options: Options) -> FrozenEncoder:
+    """Open a folder with `open_clip_config.json`, weights, and perhaps a compacted vocabulary's `vocabulary.json`."""
+    path = folder / CONFIG
+    try:
+        cfg = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ModelError(f"{model}: {path} holds no open_clip configuration with a model_cfg") from None
+    found = sorted((p for s in ("safetensors", "pt", "bin", "pth") for p in folder.glob(f"*.{s}")), key=_preference)
+    if not found:
+        raise ModelError(f"{model}: {folder} holds no weights; put open_clip_model.safetensors beside {CONFIG}")
+    source = f"local-dir:{folder}"
+    return _assemble(model, options, source=source, tag=None, cfg=cfg, weights=found[0], folder=folder)
+
+
+def _preference(path: Path) -> tuple[bool, bool, str]:
+    return path.suffix != ".safetensors", not path.stem.startswith("open_clip"), path.name
+
+
+def _assemble(
+    model: ModelName,
+    options: Options,
+    *,
+    source: str,
+    tag: str | None,
+    cfg: dict[str, Any],
+    weights: Path | None,
+    folder: Path | None,
+) -> FrozenEncoder:
+    import open_clip
+
+    text = str(model)
+    # Only then is the network asked: the weights are here, a Hugging Face text encoder's configuration may not be.
+    remote = tag is not None or source.startswith("hf-hub:") or "hf_model_name" in (cfg.get("text_cfg") or {})
+    access = fetching(text, mend="open a folder that holds everything as local:/path/to/folder") if remote else quiet()
+    with access, seeded(text), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            net: Any = open_clip.create_model(source, tag, load_weights=False, pretrained_text=False)
+        except (ValueError, TypeError, KeyError, AssertionError) as error:
+            raise ModelError(f"{text}: open_clip cannot build this configuration ({error})") from None
+    found = [str(w.message) for w in told if "mismatch" in str(w.message).lower()]
+    if weights is not None:
+        found += _load(net, weights, text=text, allow=options.allow_mismatch)
+    if found and not options.allow_mismatch:
+        raise mismatch(text, found)
+    net = net.to(options.device)
+    config: dict[str, Any] = {
+        "library": "open_clip",
+        "architecture": _architecture(cfg),
+        "activation": "quick_gelu" if cfg.get("quick_gelu") else "gelu",
+        "tap": model.tap or "embedding",
+        "weights": "loaded" if weights is not None else f"random: {text}",
+    }
+    config |= {"mismatch": found} if found else {}
+    preprocess = of_open_clip(dict(net.visual.preprocess_cfg))
+    side = preprocess["size"]
+    if model.tap is None:
+        dim = int(cfg["embed_dim"])
+        forward = partial(_embedding, net)
+    else:
+        watch = Watch(net.visual, model.tap.removeprefix("visual."), model=text, prefix=1)
+        dim = watch.width((3, side, side) if isinstance(side, int) else (3, *side))
+        forward = partial(_tapped, watch)
+    return FrozenEncoder(
+        name=text,
+        module=net,
+        forward=forward,
+        dim=dim,
+        config=config,
+        preprocess=preprocess,
+        weight_files=() if weights is None else (weights,),
+        tower=None if model.tap else partial(_tower, net, source, cfg, folder, text),
+    )
+
+
+def _embedding(net: Any, x: Tensor) -> tuple[Tensor, None]:
+    return net.encode_image(x, normalize=False), None
+
+
+def _tapped(watch: Watch, x: Tensor) -> tuple[Tensor, None]:
+    return watch.run(x)[1], None
+
+
+def _load(net: Any, weights: Path, *, text: str, allow: bool) -> list[str]:
+    import open_clip
+
+    if weights.suffix not in {".npz", ".npy"}:
+        # open_clip resizes position embeddings in silence: weights of another resolution or context would pass.
+        shapes, own = read_shapes(weights), net.state_dict()
+        found = [
+            f"{k} has shape {shapes[k]}, not {tuple(own[k].shape)}"
+            for k in _POSITIONS
+            if k in shapes and k in own and shapes[k] != tuple(own[k].shape)
+        ]
+    else:
+        found = []
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            keys = open_clip.load_checkpoint(net, str(weights), strict=False, weights_only=True)
+    except W2SError:
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).split("\n") if line.strip()]
+        raise mismatch(text, lines[1:] or lines) from None
+    found += [f"{k} is missing" for k in getattr(keys, "missing_keys", ())]
+    found += [f"{k} is unexpected" for k in getattr(keys, "unexpected_keys", ())]
+    if found and not allow:
+        raise mismatch(text, found)
+    return found
+
+
+def _architecture(cfg: dict[str, Any]) -> dict[str, Any]:
+    plain = json.loads(json.dumps(deepcopy(cfg)))
+    for part in ("vision_cfg", "text_cfg"):
+        plain[part] = {k: v for k, v in (plain.get(part) or {}).items() if k not in _NOT_ARCHITECTURE}
+    return plain
+
+
+def _tower(net: Any, source: str, cfg: dict[str, Any], folder: Path | None, text: str) -> OpenClipText:
+    import open_clip
+
+    if cfg.get("text_cfg", {}).get("hf_model_name"):
+        raise MissingText(f"{text} has a Hugging Face text encoder, which cannot be used; take another CLIP model")
+    context = int(cfg.get("text_cfg", {}).get("context_length", 77))
+    remote = source.startswith("hf-hub:") or "hf_tokenizer_name" in cfg["text_cfg"] or "siglip" in source.lower()
+    mend = "put its tokenizer files into a folder and write local:/path/to/folder"
+    access = fetching(text, mend=mend) if remote else quiet()
+    try:
+        with access:
+            tokenizer: Any = open_clip.get_tokenizer(source, context_length=context)
+    except ImportError as error:
+        raise MissingText(f"{text}: its tokenizer needs a package that is missing ({error.name}); install it") from None
+    kept = None
+    if folder is not None and (folder / "vocabulary.json").is_file():
+        rows = net.vocab_size if hasattr(net, "vocab_size") else net.text.vocab_size
+        kept = read_vocabulary(folder, rows=int(rows), end=int(tokenizer.eot_token_id))
+    return OpenClipText(net, Tokens(tokenizer, context_length=context, model=text, kept=kept), name=text)
