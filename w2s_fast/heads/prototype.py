@@ -19,9 +19,9 @@ CHUNK = 8192
 class Prototype(Head):
     """W = C / |C| row-wise on unit features, no offsets; the scale lives in tau_s.
 
-    init: `text`, the unit text features; `random`, unit gaussian rows by `torch.randn(k, d)` in single precision with a CPU
-    generator of the run seed; `weak_mean`, the direction of the mean of unit train features weighted by the weak
-    probability of the class; each times init_norm. Only init_norm / lr matters to the trajectory, not init_norm alone.
+    init: `text`, the unit text features; `random`, unit gaussian rows by `torch.randn(k, d)` in single precision with a
+    CPU generator of the run seed; `weak_mean`, the direction of the mean of unit train features weighted by the weak
+    probability of the class; each times init_norm. Only lr / init_norm matters to the trajectory, not either alone.
     """
 
     tau_s: float = 0.05

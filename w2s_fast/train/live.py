@@ -1,0 +1,194 @@
+"""A stack while it trains: parameters, optimiser state, slices; runs leave it when they end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from w2s_fast.core.errors import TrainError
+from w2s_fast.core.protocols import Theta
+from w2s_fast.heads.head import Features, Start
+from w2s_fast.losses.supervision import Supervision
+from w2s_fast.train.evaluate import Scored, make_rows, predict, score
+from w2s_fast.train.layout import Layout, lay_out
+from w2s_fast.train.run import Setup
+from w2s_fast.train.slices import Slice, loss_key, make_slices, split_memory
+from w2s_fast.train.step import forward
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SplitTensors:
+    """One split's row numbers: train on the host for the order, val and test on the device."""
+
+    train: NDArray[np.int64]
+    val: Tensor
+    test: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class World:
+    """What all stacks of a call share."""
+
+    raw: Features
+    units: dict[bool, Features]
+    splits: Sequence[SplitTensors]
+    supervisions: Sequence[Supervision]
+    start: Start
+    truth: Tensor
+    dtype: torch.dtype
+    device: torch.device
+
+
+class Live:
+    """Runs of one head, batch size and solver, sorted by loss; position r of every tensor's lead is `setups[r]`."""
+
+    def __init__(self, world: World, setups: Sequence[Setup]) -> None:
+        rank: dict[object, int] = {}
+        keys = [loss_key(s, world.supervisions[s.run.supervision]) for s in setups]
+        places = sorted(range(len(setups)), key=lambda i: rank.setdefault(keys[i], len(rank)))
+        self.world = world
+        self.setups = [setups[i] for i in places]
+        self.head = self.setups[0].head
+        self.x = world.units[self.head.unit_x]
+        self.theta = self._start()
+        self.state = {
+            name: {slot: torch.zeros_like(p) for slot in self.setups[0].solver.slots} for name, p in self.theta.items()
+        }
+        self._arrange(None)
+
+    def __len__(self) -> int:
+        return len(self.setups)
+
+    def train_epoch(self, epoch: int) -> Tensor:
+        """One training epoch, counted from 0, of every run; the mean training loss f[R]."""
+        with torch.no_grad():
+            size = self.setups[0].run.batch_size
+            rows = [self.world.splits[s.run.split].train for s in self.setups]
+            layout = lay_out(self.setups, rows, epoch, dtype=self.world.dtype, device=self.world.device)
+            total = torch.zeros(len(self), dtype=self.world.dtype, device=self.world.device)
+            for step, (part, x) in enumerate(self.x.batches(layout.rows, size)):
+                valid = None
+                if layout.valid is not None and not layout.whole[step]:
+                    valid = layout.valid[:, step * size : step * size + part.shape[-1]]
+                total += self._step(layout, step, part, x, valid)
+            return total / layout.n
+
+    def _step(self, layout: Layout, step: int, rows: Tensor, x: Tensor, valid: Tensor | None) -> Tensor:
+        inverse = layout.inverse[step]
+        z, back = forward(self.head, self.theta, x, len(self))
+        cache: dict[object, Tensor] = {}
+        values: list[Tensor] = []
+        slopes: list[Tensor] = []
+        later: list[tuple[Slice, dict[str, Tensor], Tensor, object]] = []
+        for part in self.slices:
+            own = z if len(self.slices) == 1 else z[part.start : part.stop]
+            batch = part.batch(rows, valid, layout.t[step], cache)
+            value, dz, grads = part.value_and_dz(own, batch, inverse)
+            values.append(value)
+            slopes.append(dz)
+            if part.steps:
+                later.append((part, grads, own, batch))
+        dz = slopes[0] if len(slopes) == 1 else torch.cat(slopes)
+        if isinstance(inverse, Tensor):
+            grads_of = back(dz * inverse.view(-1, 1, 1), 1.0)
+        else:
+            grads_of = back(dz, inverse)
+        active = layout.active[step] if layout.active is not None and layout.idle[step] else None
+        knobs = layout.numbers(step)
+        still = {**knobs, "l2": 0.0}
+        for name, p in self.theta.items():
+            kept = still if name in self.head.undecayed else knobs
+            self.setups[0].solver.update(p, grads_of[name], self.state[name], kept, active)
+        for part, grads, own, batch in later:
+            _step_memory(part, grads, own, batch, active)
+        value = values[0] if len(values) == 1 else torch.cat(values)
+        return value.sum(dim=-1)
+
+    def evaluate(self) -> tuple[Tensor, list[Tensor]]:
+        """Agreement and accuracy on val, then on test, f64[R, 4], and the predictions i32[n_test] of every run."""
+        with torch.no_grad():
+            table = torch.empty(len(self), 4, dtype=torch.float64, device=self.world.device)
+            predicted: list[Tensor] = [table] * len(self)
+            for part in self.scored:
+                runs = list(part.runs)
+                whole = len(runs) == len(self)
+                theta = self.theta if whole else {name: p[runs] for name, p in self.theta.items()}
+                val = predict(self.head, theta, part.val, part.kept[0], len(runs))
+                test = predict(self.head, theta, part.test, part.kept[1], len(runs))
+                table[runs] = torch.cat([score(val, part.val), score(test, part.test)], dim=1)
+                narrow = test.to(torch.int32)
+                for place, r in enumerate(runs):
+                    predicted[r] = narrow[place]
+            return table, predicted
+
+    def finite(self) -> Tensor:
+        """bool[R]: whether every parameter of a run is finite."""
+        oks = [p.isfinite().flatten(1).all(dim=1) for p in self.theta.values() if p.is_floating_point()]
+        return torch.stack(oks).all(dim=0)
+
+    def theta_of(self, r: int) -> Theta:
+        """A copy of one run's parameters, without lead."""
+        return {name: p[r].detach().clone() for name, p in self.theta.items()}
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Let all runs but those at `places` (ascending) leave."""
+        memories = split_memory(self.slices)
+        index = torch.tensor(list(places), dtype=torch.int64, device=self.world.device)
+        self.setups = [self.setups[r] for r in places]
+        self.theta = {name: p.index_select(0, index) for name, p in self.theta.items()}
+        self.state = {
+            name: {slot: t.index_select(0, index) for slot, t in slots.items()} for name, slots in self.state.items()
+        }
+        if places:
+            self._arrange([memories[r] for r in places])
+
+    def _start(self) -> Theta:
+        world, each = self.world, list[Theta]()
+        for s in self.setups:
+            rows = torch.as_tensor(world.splits[s.run.split].train, device=world.device)
+            theta = s.head.init(
+                world.start, seed=s.run.seed, x=world.raw, rows=rows, supervision=world.supervisions[s.run.supervision]
+            )
+            each.append({name: p.detach().to(device=world.device, dtype=world.dtype) for name, p in theta.items()})
+        for s, theta in zip(self.setups, each, strict=True):
+            for name, p in theta.items():
+                if not bool(p.isfinite().all()):
+                    raise TrainError(
+                        f"run {s.index}: parameter {name!r} of head {s.run.head} starts with values that are not finite"
+                    )
+        return {name: torch.stack([theta[name] for theta in each]) for name in each[0]}
+
+    def _arrange(self, memories: Sequence[dict[str, Tensor]] | None) -> None:
+        world = self.world
+        theirs = [world.supervisions[s.run.supervision] for s in self.setups]
+        self.slices = make_slices(
+            self.setups, theirs, k=world.start.k, dtype=world.dtype, device=world.device, memories=memories
+        )
+        groups: dict[int, list[int]] = {}
+        for r, s in enumerate(self.setups):
+            groups.setdefault(s.run.split, []).append(r)
+        self.scored: list[Scored] = []
+        for split, runs in groups.items():
+            rows = world.splits[split]
+            val, test = (
+                make_rows(self.x, part, truth=world.truth, supervisions=[theirs[r] for r in runs], k=world.start.k)
+                for part in (rows.val, rows.test)
+            )
+            self.scored.append(Scored(runs=tuple(runs), val=val, test=test, kept=(val.parts(), test.parts())))
+
+
+def _step_memory(part: Slice, grads: dict[str, Tensor], z: Tensor, batch: object, active: Tensor | None) -> None:
+    memory = part.memory
+    before = {name: t.detach().clone() for name, t in memory.items()} if active is not None else {}
+    part.loss.step(memory, grads, z, batch)  # type: ignore[arg-type]
+    if active is None:
+        return
+    moves = active[part.start : part.stop] > 0
+    for name, old in before.items():
+        wide = moves.view(-1, *[1] * (old.ndim - 1))
+        memory[name].copy_(torch.where(wide, memory[name], old))

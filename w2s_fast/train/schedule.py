@@ -1,0 +1,64 @@
+"""Learning-rate schedules: linear warm-up from 0, then constant, linear or cosine decay to 0."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from w2s_fast.core.errors import SpecError, nearest
+from w2s_fast.core.specs import Spec, parse
+from w2s_fast.losses.fields import Limits, build
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """lr * s / w for steps s < w = ceil(warmup * steps), then lr * `decay`((s - w) / (steps - w))."""
+
+    warmup: float = 0.1
+    limits: ClassVar[Limits] = {"warmup": "[0, 1]"}
+
+    def factor(self, step: NDArray[np.int64], steps: int) -> NDArray[np.float64]:
+        """The factor on lr at each step number s, 0 <= s < steps."""
+        # without the margin, .1 * 70 is 7.000000000000001 and would warm up for eight steps
+        w = math.ceil(self.warmup * steps - 1e-9)
+        rising = step / max(w, 1)
+        falling = self.decay((step - w) / max(steps - w, 1))
+        return np.where(step < w, rising, falling)
+
+    def decay(self, part: NDArray[np.float64]) -> NDArray[np.float64]:
+        raise NotImplementedError
+
+
+class Linear(Schedule):
+    def decay(self, part: NDArray[np.float64]) -> NDArray[np.float64]:
+        return 1 - part
+
+
+class Cosine(Schedule):
+    def decay(self, part: NDArray[np.float64]) -> NDArray[np.float64]:
+        return 0.5 * (1 + np.cos(np.pi * part))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant(Schedule):
+    warmup: float = 0.0
+
+    def decay(self, part: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.ones_like(part)
+
+
+SCHEDULES: dict[str, type[Schedule]] = {"linear": Linear, "cosine": Cosine, "constant": Constant}
+
+
+def make_schedule(schedule: str | Spec | Schedule) -> Schedule:
+    """A schedule from `cosine(warmup=.1)`; `SpecError` for unknown names and values out of range."""
+    if isinstance(schedule, Schedule):
+        return schedule
+    spec = parse(schedule)
+    if spec.name not in SCHEDULES:
+        raise SpecError(f"no schedule {spec.name!r}{nearest(spec.name, SCHEDULES)}")
+    return build(SCHEDULES[spec.name], spec, what="schedule")

@@ -1,0 +1,200 @@
+"""The part of a stack that one loss object serves, with what it sees of the supervision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from w2s_fast.core.errors import TrainError
+from w2s_fast.losses.loss import Loss, Real, slice_key, stack
+from w2s_fast.losses.supervision import Batch, Supervision
+from w2s_fast.losses.weak import CallableLoss
+from w2s_fast.train.run import Setup
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slice:
+    """Runs `start` to `stop` of a stack: one loss, one supervision each, their memory."""
+
+    start: int
+    stop: int
+    loss: Loss
+    label: str
+    supervisions: tuple[Supervision, ...]
+    memory: dict[str, Tensor]
+    w_gt: Real
+    tau_gt: Real
+    has_gt: bool
+
+    @property
+    def learns(self) -> list[str]:
+        """Names of memory tensors that are learned."""
+        return [name for name, tensor in self.memory.items() if tensor.requires_grad]
+
+    @property
+    def steps(self) -> bool:
+        return bool(self.memory) or type(self.loss).step is not Loss.step
+
+    def batch(self, rows: Tensor, valid: Tensor | None, t: Tensor, cache: dict[Any, Tensor]) -> Batch:
+        """This slice's batch for row numbers i[b] (shared) or i[R, b] of the whole stack."""
+        runs = self.stop - self.start
+
+        def of(name: str, read: Callable[[Supervision, Tensor], Tensor | None]) -> Tensor | None:
+            one = self.supervisions[0]
+            alike = all(s is one for s in self.supervisions)
+            if rows.ndim == 1 and alike:
+                key = (name, id(one))
+                if key not in cache:
+                    found = read(one, rows)
+                    if found is None:
+                        return None
+                    cache[key] = found
+                return cache[key].expand(runs, *cache[key].shape)
+            part = rows.expand(runs, -1) if rows.ndim == 1 else rows[self.start : self.stop]
+            if alike:
+                found = read(one, part.reshape(-1))
+                return None if found is None else found.view(*part.shape, *found.shape[1:])
+            each = [read(s, part[r]) for r, s in enumerate(self.supervisions)]
+            return None if each[0] is None else torch.stack([e for e in each if e is not None])
+
+        weak = of("weak", lambda s, i: s.logits(i))
+        assert weak is not None
+        needs_prior = "prior" in self.loss.needs or isinstance(self.loss, CallableLoss)
+        return Batch(
+            weak=weak,
+            t=t[self.start : self.stop],
+            prior=of("prior", lambda s, i: _pick(s.prior, i)) if needs_prior else None,
+            labels=of("labels", lambda s, i: _pick(s.labels, i)),
+            weight=of("weight", lambda s, i: _pick(s.weight, i)),
+            valid=None if valid is None else valid[self.start : self.stop],
+            memory=self.memory,
+        )
+
+    def value_and_dz(self, z: Tensor, batch: Batch, inverse: Knobs) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """valid * weight * value f[R, b], its gradient by z f[R, b, k] (not yet / B), and memory's gradients (/ B)."""
+        factor = batch.weight
+        if batch.valid is not None:
+            factor = batch.valid.to(z.dtype) if factor is None else factor * batch.valid
+        learned = self.learns
+        grads: dict[str, Tensor] = {}
+        if learned:
+            value, dz, grads = self._learning(z, batch, factor, learned, inverse)
+        else:
+            value, dz = self.loss.value_and_dz(z, batch)
+        if value.shape != z.shape[:-1] or dz.shape != z.shape:
+            raise TrainError(
+                f"loss {self.label}: value of shape {tuple(value.shape)} for logits {tuple(z.shape)}; "
+                "return one value per sample, unreduced"
+            )
+        if self.has_gt:
+            extra, more = self._ground_truth(z, batch)
+            value, dz = value + extra, dz + (more if factor is None or not learned else more * factor.unsqueeze(-1))
+        if factor is not None:
+            value = value * factor
+            if not learned:
+                dz = dz * factor.unsqueeze(-1)
+        return value, dz, grads
+
+    def _learning(
+        self, z: Tensor, batch: Batch, factor: Tensor | None, learned: Sequence[str], inverse: Knobs
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_(True)
+            value = self.loss.value(leaf, batch)
+            total = (value if factor is None else value * factor).sum()
+            wanted = [leaf, *(self.memory[name] for name in learned)]
+            dz, *rest = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
+        part = inverse[self.start : self.stop] if isinstance(inverse, Tensor) else inverse
+        grads = {
+            name: g * (part.view(-1, *[1] * (g.ndim - 1)) if isinstance(part, Tensor) else part)
+            for name, g in zip(learned, rest, strict=True)
+        }
+        return value.detach(), dz, grads
+
+    def _ground_truth(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        labels = batch.labels
+        assert labels is not None
+        known = (labels >= 0).to(z.dtype)
+        index = labels.clamp_min(0).unsqueeze(-1)
+        logp = torch.log_softmax(z / self.tau_gt, dim=-1)
+        share = known.unsqueeze(-1) * self.w_gt
+        value = -logp.gather(-1, index) * share
+        hot = torch.zeros_like(z).scatter_(-1, index, 1.0)
+        return value.squeeze(-1), (logp.exp() - hot) * (share / self.tau_gt)
+
+
+Knobs = float | Tensor
+
+
+def make_slices(
+    setups: Sequence[Setup],
+    supervisions: Sequence[Supervision],
+    *,
+    k: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    memories: Sequence[dict[str, Tensor]] | None = None,
+) -> list[Slice]:
+    """Slices of runs sorted by `loss_key`; `memories` per run continues those of a stack that runs have left."""
+    slices: list[Slice] = []
+    start = 0
+    while start < len(setups):
+        stop = start + 1
+        key = loss_key(setups[start], supervisions[start])
+        while stop < len(setups) and loss_key(setups[stop], supervisions[stop]) == key:
+            stop += 1
+        members, theirs = setups[start:stop], supervisions[start:stop]
+        loss = merged([s.loss for s in members], dtype=dtype, device=device)
+        if memories is None:
+            memory = loss.memory((len(members),), k, theirs[0].teachers, dtype=dtype, device=device)
+        else:
+            memory = _joined(memories[start:stop])
+        weights = [s.run.w_gt for s in members]
+        slices.append(
+            Slice(
+                start=start,
+                stop=stop,
+                loss=loss,
+                label=str(members[0].run.loss),
+                supervisions=tuple(theirs),
+                memory=memory,
+                w_gt=torch.tensor(weights, dtype=dtype, device=device).view(-1, 1, 1),
+                tau_gt=torch.tensor([s.head.tau_s for s in members], dtype=dtype, device=device).view(-1, 1, 1),
+                has_gt=any(w > 0 for w in weights),
+            )
+        )
+        start = stop
+    return slices
+
+
+def loss_key(setup: Setup, supervision: Supervision) -> tuple[Any, ...]:
+    """Runs of one slice have the same loss but for its numbers, and the same kinds of supervision tables."""
+    kinds = (supervision.teachers, *(getattr(supervision, f) is None for f in ("weight", "prior", "labels")))
+    return (slice_key(setup.loss), kinds, setup.run.w_gt > 0)
+
+
+def merged(losses: Sequence[Loss], *, dtype: torch.dtype, device: torch.device) -> Loss:
+    """The loss itself where all are equal (its numbers stay floats, which are cheaper), else their stack."""
+    first = losses[0]
+    values = [[getattr(loss, f.name) for f in fields(first)] for loss in losses]
+    return first if all(v == values[0] for v in values) else stack(losses, dtype=dtype, device=device)
+
+
+def split_memory(slices: Sequence[Slice]) -> list[dict[str, Tensor]]:
+    """Memory per run, in the order of the stack."""
+    return [{name: t[r] for name, t in s.memory.items()} for s in slices for r in range(s.stop - s.start)]
+
+
+def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {
+        name: torch.stack([p[name].detach() for p in parts]).requires_grad_(tensor.requires_grad)
+        for name, tensor in parts[0].items()
+    }
+
+
+def _pick(table: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if table is None else table.index_select(0, rows)

@@ -1,0 +1,136 @@
+"""Optimisers over stacks: torch's formulae, with every run's own learning rate, decay and step count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from w2s_fast.core.errors import SpecError, nearest
+from w2s_fast.core.protocols import Theta
+from w2s_fast.core.specs import Spec, parse
+from w2s_fast.losses.fields import Limits, build
+
+Knob = float | Tensor
+"""A number of the step: a float where all runs share it, else f[R]."""
+Table = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solver:
+    """An optimiser: `slots` names its state tensors, `knobs` its numbers per step, `update` moves one parameter."""
+
+    limits: ClassVar[Limits] = {}
+    slots: ClassVar[tuple[str, ...]] = ()
+
+    def knobs(self, lr: Table, count: Table, decay: Table) -> dict[str, Table]:
+        """Numbers per step and run [S, R] from learning rates, 1-based step counts and weight decay [R]."""
+        raise NotImplementedError
+
+    def update(self, p: Tensor, g: Tensor, state: Theta, knobs: Mapping[str, Knob], active: Tensor | None) -> None:
+        """Move p [R, ...] in place by its gradient; runs whose `active` f[R] is 0 (and knobs say lr 0) stay put."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Solver):
+    """torch.optim.Adam: weight decay is an L2 term of the gradient."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    limits: ClassVar[Limits] = {"beta1": "[0, 1)", "beta2": "[0, 1)", "eps": "[0, inf)"}
+    slots: ClassVar[tuple[str, ...]] = ("m", "v")
+
+    def knobs(self, lr: Table, count: Table, decay: Table) -> dict[str, Table]:
+        return {
+            "move": lr / (1 - self.beta1**count),
+            "root": np.sqrt(1 - self.beta2**count),
+            "l2": np.broadcast_to(decay, lr.shape),
+        }
+
+    def update(self, p: Tensor, g: Tensor, state: Theta, knobs: Mapping[str, Knob], active: Tensor | None) -> None:
+        m, v = state["m"], state["v"]
+        g = plus(g, p, knobs["l2"])
+        if active is None:
+            m.lerp_(g, 1 - self.beta1)
+            v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
+        else:
+            wide = over(active, p)
+            m.lerp_(g, wide * (1 - self.beta1))
+            v.lerp_(g * g, wide * (1 - self.beta2))
+        denominator = v.sqrt().div_(over(knobs["root"], p)).add_(self.eps)
+        move = knobs["move"]
+        if isinstance(move, Tensor):
+            p.addcdiv_(m * over(move, p), denominator, value=-1)
+        else:
+            p.addcdiv_(m, denominator, value=-move)
+
+
+class AdamW(Adam):
+    """torch.optim.AdamW: weight decay shrinks the parameter by lr * weight_decay first."""
+
+    def knobs(self, lr: Table, count: Table, decay: Table) -> dict[str, Table]:
+        return {**super().knobs(lr, count, np.zeros_like(decay)), "shrink": 1 - lr * decay}
+
+    def update(self, p: Tensor, g: Tensor, state: Theta, knobs: Mapping[str, Knob], active: Tensor | None) -> None:
+        p.mul_(over(knobs["shrink"], p))
+        super().update(p, g, state, knobs, active)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sgd(Solver):
+    """torch.optim.SGD without dampening: weight decay is an L2 term of the gradient."""
+
+    momentum: float = 0.9
+    nesterov: bool = False
+
+    limits: ClassVar[Limits] = {"momentum": "[0, 1)"}
+    slots: ClassVar[tuple[str, ...]] = ("m",)
+
+    def knobs(self, lr: Table, count: Table, decay: Table) -> dict[str, Table]:
+        return {"move": lr, "l2": np.broadcast_to(decay, lr.shape)}
+
+    def update(self, p: Tensor, g: Tensor, state: Theta, knobs: Mapping[str, Knob], active: Tensor | None) -> None:
+        m, move = state["m"], knobs["move"]
+        g = plus(g, p, knobs["l2"])
+        if active is None:
+            m.mul_(self.momentum).add_(g)
+        else:
+            m.lerp_(m * self.momentum + g, over(active, p))
+        direction = torch.add(g, m, alpha=self.momentum) if self.nesterov else m
+        if isinstance(move, Tensor):
+            p.sub_(direction * over(move, p))
+        else:
+            p.add_(direction, alpha=-move)
+
+
+SOLVERS: dict[str, type[Solver]] = {"adam": Adam, "adamw": AdamW, "sgd": Sgd}
+
+
+def make_solver(solver: str | Spec | Solver) -> Solver:
+    """A solver from `sgd(momentum=.9)`; `SpecError` for unknown names and values out of range."""
+    if isinstance(solver, Solver):
+        return solver
+    spec = parse(solver)
+    if spec.name not in SOLVERS:
+        raise SpecError(f"no solver {spec.name!r}{nearest(spec.name, SOLVERS)}")
+    return build(SOLVERS[spec.name], spec, what="solver")
+
+
+def over(knob: Knob, p: Tensor) -> Knob:
+    """A knob [R] shaped to broadcast over a parameter [R, ...]."""
+    return knob.view(-1, *[1] * (p.ndim - 1)) if isinstance(knob, Tensor) else knob
+
+
+def plus(g: Tensor, p: Tensor, decay: Knob) -> Tensor:
+    """g + decay * p, without touching g."""
+    if isinstance(decay, Tensor):
+        return g + p * over(decay, p)
+    return g if decay == 0 else torch.add(g, p, alpha=decay)
