@@ -19,6 +19,8 @@ PGR = (
     "within two standard errors, and such runs are left out of the median (guarded)."
 )
 
+EQUAL_WEIGHT = "The mean gives every domain equal weight and takes the domains' errors as independent."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
@@ -45,7 +47,7 @@ def notes(
         out.append(PGR)
     out += _design(pages)
     if len(pages) > 1:
-        out.append("The mean gives every domain equal weight and takes the domains' errors as independent.")
+        out.append(EQUAL_WEIGHT)
     methods = {method for page in pages for method in page.methods}
     doubtful = [name for name in unverified if name in methods]
     if doubtful:

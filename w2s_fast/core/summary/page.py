@@ -12,7 +12,7 @@ from w2s_fast.core.summary.domain import Domain, System, domains
 from w2s_fast.core.summary.notes import Facts, notes
 from w2s_fast.core.summary.ratio import Ratio, Score, mean_cell, ratio_cell
 from w2s_fast.core.summary.systems import Kept, Systems
-from w2s_fast.core.summary.table import EMPTY, Cell, Column, Line, Table
+from w2s_fast.core.summary.table import EMPTY, MEAN, Cell, Column, Line, Table
 
 COLUMNS = (
     Column(name="accuracy", title="accuracy %", kind="accuracy"),
@@ -172,7 +172,7 @@ class _Page:
 
 def _mean_lines(pages: Sequence[_Page], lines: Sequence[Line]) -> list[Line]:
     """Systems that every domain has, averaged: accuracies with equal weight, PGR as a ratio of means over domains."""
-    group = f"mean of {len(pages)} domains"
+    group = MEAN.format(len(pages))
     per_page = [{line.system: line for line in lines if line.group == page.domain.name} for page in pages]
     out: list[Line] = []
     for name, first in per_page[0].items():

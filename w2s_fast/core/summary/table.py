@@ -9,6 +9,8 @@ from typing import Any
 from w2s_fast.core.errors import UsageError, nearest
 
 KINDS = ("accuracy", "ratio", "count")
+MEAN = "mean of {} domains"
+"""The group that averages the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,11 @@ class Table:
     def groups(self) -> tuple[str, ...]:
         """The groups in order of appearance."""
         return tuple(dict.fromkeys(row.group for row in self.rows))
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The groups without their mean."""
+        return tuple(g for g in self.groups if g != MEAN.format(len(self.groups) - 1))
 
     @property
     def systems(self) -> tuple[str, ...]:

@@ -1,0 +1,135 @@
+"""A table as Markdown, CSV or LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+
+from w2s_fast.core.summary import Line, Table, text
+
+_MARKDOWN = str.maketrans({c: "\\" + c for c in "\\`*_{}[]<>|~$"} | {"\n": " ", "\r": " "})
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "≤": r"$\le$",
+        "<": "$<$",
+        ">": "$>$",
+        "–": "--",
+        "\n": " ",
+        "\r": " ",
+    }
+)
+_LEADS = "=+-@\t\r"
+"""A text that begins so is a formula to a spreadsheet."""
+
+
+def to_markdown(table: Table) -> str:
+    """GitHub-flavoured Markdown: one table per group under its heading, the notes as a list; ends with a newline."""
+    out = [f"# {_markdown(table.title)}", ""]
+    for group in table.groups:
+        if group:
+            out += [f"## {_markdown(group)}", ""]
+        head = ["system", *(column.title for column in table.columns)]
+        out += [_pipes(map(_markdown, head)), "| :-- |" + " --: |" * len(table.columns)]
+        out += [_pipes(map(_markdown, _line(table, row))) for row in _of(table, group)]
+        out.append("")
+    out += [f"* {_markdown(note)}" for note in table.notes]
+    return "\n".join(out).rstrip() + "\n"
+
+
+def to_csv(table: Table) -> str:
+    r"""Tidy CSV, one line per system and group: full-precision fractions, `_low`, `_high`, `_note` beside each value.
+
+    RFC 4180 with `\n` line ends; an empty field is not applicable. A name that a spreadsheet would take for a
+    formula gets a leading apostrophe. Notes of the table are not in it.
+    """
+    records = table.records()
+    buffer = io.StringIO()
+    columns = list(records[0]) if records else ["domain", "system", "kind"]
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for record in records:
+        writer.writerow([_field(value) for value in record.values()])
+    return buffer.getvalue()
+
+
+def to_latex(table: Table) -> str:
+    """A booktabs table: a midrule and a heading per group, the best method of a group in bold, notes below.
+
+    Needs `booktabs`; text is escaped, so that it compiles whatever the systems are called.
+    """
+    width = len(table.columns) + 1
+    out = [
+        "% needs \\usepackage{booktabs}",
+        r"\begin{table}[t]",
+        r"\centering\small",
+        rf"\caption{{{_latex(table.title)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        r"\toprule",
+        " & ".join(["", *(_latex(column.title) for column in table.columns)]) + r" \\",
+    ]
+    for group in table.groups:
+        out.append(r"\midrule")
+        if group:
+            out.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{_latex(group)}}}}} \\")
+        best = _best(table, group)
+        for row in _of(table, group):
+            cells = [_latex(cell) for cell in _line(table, row, plus_minus=" ± ")]
+            cells = [f"\\textbf{{{c}}}" if (row.system, n - 1) in best else c for n, c in enumerate(cells)]
+            out.append(" & ".join(cells) + r" \\")
+    out += [r"\bottomrule", r"\end{tabular}"]
+    if table.notes:
+        out += ["", r"\smallskip\begin{minipage}{\linewidth}\footnotesize"]
+        out += [_latex(note) + (r" \\" if note is not table.notes[-1] else "") for note in table.notes]
+        out.append(r"\end{minipage}")
+    return "\n".join([*out, r"\end{table}"]) + "\n"
+
+
+def _of(table: Table, group: str) -> list[Line]:
+    return [row for row in table.rows if row.group == group]
+
+
+def _line(table: Table, row: Line, *, plus_minus: str = " ±") -> list[str]:
+    cells = zip(table.columns, row.cells, strict=True)
+    return [row.system, *(text(cell, column.kind, plus_minus=plus_minus) for column, cell in cells)]
+
+
+def _best(table: Table, group: str) -> set[tuple[str, int]]:
+    """(system, column) of the highest value among a group's methods, per column that is not a count."""
+    found: set[tuple[str, int]] = set()
+    for at, column in enumerate(table.columns):
+        methods = [(row.cells[at].value, row.system) for row in _of(table, group) if row.kind == "method"]
+        known = [(value, system) for value, system in methods if value is not None]
+        if column.kind != "count" and len(known) > 1:
+            top = max(value for value, _ in known)
+            found |= {(system, at) for value, system in known if value == top}
+    return found
+
+
+def _pipes(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _markdown(value: str) -> str:
+    return value.translate(_MARKDOWN)
+
+
+def _latex(value: str) -> str:
+    return value.translate(_LATEX)
+
+
+def _field(value: object) -> object:
+    if isinstance(value, str) and value.startswith(tuple(_LEADS)):
+        return "'" + value
+    return "" if value is None else value
