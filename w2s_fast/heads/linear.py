@@ -37,7 +37,7 @@ class Linear(Head):
             weight = start.unit_text(self.name) / (self.tau0 * self.x_scale)
         else:
             generator = torch.Generator().manual_seed(seed)
-            weight = (torch.rand(start.k, start.d, generator=generator) * 2 - 1) / start.d**0.5
+            weight = (torch.rand(start.k, start.d, generator=generator).double() * 2 - 1) / start.d**0.5
         return {"weight": weight, "bias": torch.zeros(start.k, dtype=weight.dtype, device=weight.device)}
 
     def weights(self, theta: Theta) -> tuple[Tensor, Tensor | None]:

@@ -42,7 +42,8 @@ class Prototype(Head):
         if self.init_from == "text":
             rows_of_w = start.unit_text(self.name)
         elif self.init_from == "random":
-            rows_of_w = unit(torch.randn(start.k, start.d, generator=torch.Generator().manual_seed(seed)))
+            generator = torch.Generator().manual_seed(seed)
+            rows_of_w = unit(torch.randn(start.k, start.d, generator=generator).double())
         else:
             rows_of_w = unit(weak_means(x, rows, supervision, k=start.k))
         return {"prototypes": rows_of_w * self.init_norm}

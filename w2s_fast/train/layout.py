@@ -19,8 +19,8 @@ from w2s_fast.train.solver import Knob
 class Layout:
     """rows i[n] where all runs share their batches, else i[R, n] padded with a valid row number.
 
-    valid: bool[R, n], None if nothing is padded; whole[S]: no padding in that step. t: f[S, R, 1, 1]. inverse: 1 / B, B =
-    the run's own rows in the batch. active: f[S, R], None if no run idles in the epoch's tail; idle[S]: some run does.
+    valid: bool[R, n], None if nothing is padded; whole[S]: no padding in that step. t: f[S, R, 1, 1]. inverse: 1 / B of
+    the run's own rows B in a batch. active: f[S, R], None if no run idles in the epoch's tail; idle[S]: some run does.
     knobs: the solver's numbers per step. n: train rows f[R].
     """
 
@@ -90,7 +90,7 @@ def lay_out(
         whole=np.asarray((own == widths).all(axis=1)),
         inverse=knob(1.0 / np.maximum(own, 1)),
         active=None if bool(active.all()) else up(active.astype(np.float64)),
-        idle=~active.all(axis=1),
+        idle=np.asarray((own == 0).any(axis=1)),
         knobs={name: knob(table) for name, table in tables.items()},
         n=up(n.astype(np.float64)),
     )

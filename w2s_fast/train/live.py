@@ -100,10 +100,10 @@ class Live:
             grads_of = back(dz, inverse)
         active = layout.active[step] if layout.active is not None and layout.idle[step] else None
         knobs = layout.numbers(step)
-        still = {**knobs, "l2": 0.0}
+        solver = self.setups[0].solver
         for name, p in self.theta.items():
-            kept = still if name in self.head.undecayed else knobs
-            self.setups[0].solver.update(p, grads_of[name], self.state[name], kept, active)
+            kept = {**knobs, **solver.undecayed} if name in self.head.undecayed else knobs
+            solver.update(p, grads_of[name], self.state[name], kept, active)
         for part, grads, own, batch in later:
             _step_memory(part, grads, own, batch, active)
         value = values[0] if len(values) == 1 else torch.cat(values)

@@ -62,7 +62,7 @@ class Fit:
 
     index: its place in the list given. status: `ok` or `diverged` (then theta and predicted are empty). theta and
     predicted (class numbers int32 of the test rows) are keyed by selection, curves (float64[epochs + 1], NaN where
-    undefined) by `loss`, `agree_val`, `acc_val`, `agree_test`, `acc_test`. seconds: `train`, `evaluate` and `total`, this
+    undefined) by `loss`, `agree_val`, `acc_val`, `agree_test`, `acc_test`. seconds: `train`, `evaluate`, `total`: this
     run's share. resolved: what defaults became. notes: why a selection is absent.
     """
 

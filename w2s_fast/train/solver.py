@@ -27,6 +27,8 @@ class Solver:
 
     limits: ClassVar[Limits] = {}
     slots: ClassVar[tuple[str, ...]] = ()
+    undecayed: ClassVar[Mapping[str, float]] = {"l2": 0.0}
+    """Knobs that replace those of the step for a parameter that weight decay leaves alone."""
 
     def knobs(self, lr: Table, count: Table, decay: Table) -> dict[str, Table]:
         """Numbers per step and run [S, R] from learning rates, 1-based step counts and weight decay [R]."""
@@ -75,6 +77,8 @@ class Adam(Solver):
 
 class AdamW(Adam):
     """torch.optim.AdamW: weight decay shrinks the parameter by lr * weight_decay first."""
+
+    undecayed: ClassVar[Mapping[str, float]] = {"l2": 0.0, "shrink": 1.0}
 
     def knobs(self, lr: Table, count: Table, decay: Table) -> dict[str, Table]:
         return {**super().knobs(lr, count, np.zeros_like(decay)), "shrink": 1 - lr * decay}
