@@ -81,9 +81,7 @@ def test_ids_that_are_no_hex_digits(tmp_path, rows):
     assert open_key(rows.begin(tmp_path).name, cache=tmp_path).ids == rows.ids
 
 
-@pytest.mark.parametrize(
-    ("factor", "name"), [(1e6, "features"), (1e6, "logits"), (1e-7, "features"), (1e-9, "logits")]
-)
+@pytest.mark.parametrize(("factor", "name"), [(1e6, "features"), (1e6, "logits"), (1e-7, "features"), (1e-9, "logits")])
 def test_what_float16_cannot_hold_is_stored_as_float32_in_that_part_alone(tmp_path, rows, factor, name):
     values = getattr(rows, name).copy()
     values[10] *= factor

@@ -38,10 +38,12 @@ def _write_zarr(folder: Path, arrays: dict[str, NDArray[Any]]) -> None:
     import zarr
     from zarr.codecs import BytesCodec, Crc32cCodec
 
-    group = zarr.create_group(str(folder), zarr_format=3)
+    # Each array is created as a store of its own: below a group, or without `overwrite`, zarr makes metadata by hard
+    # links, which some file systems lack. The folder is new, so there is nothing to write over.
+    zarr.create_group(str(folder), zarr_format=3, overwrite=True)
     for name, values in arrays.items():
-        array = group.create_array(
-            name,
+        array = zarr.create_array(
+            str(folder / name),
             shape=values.shape,
             dtype=values.dtype,
             chunks=values.shape,
@@ -50,7 +52,9 @@ def _write_zarr(folder: Path, arrays: dict[str, NDArray[Any]]) -> None:
             serializer=BytesCodec(endian="little"),
             compressors=[Crc32cCodec()],
             fill_value=values.dtype.type(0),
+            zarr_format=3,
             config={"write_empty_chunks": True, "order": "C"},
+            overwrite=True,
         )
         array[...] = values
 
