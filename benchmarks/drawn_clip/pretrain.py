@@ -31,8 +31,8 @@ from benchmarks.drawn_clip.vocabulary import CONTEXT, compact, kept_ids
 from w2s_fast.data import drawn
 
 ASSETS = Path(__file__).parents[2] / "w2s_fast" / "assets" / "drawn_clip"
-SHARES = {"clipart": 14, "real": 14, "sketch": 14, "infograph": 7, "painting": 5, "quickdraw": 3}
-"""How often each evaluated style is drawn, against 8 for each of the others: evaluated ones differ in coverage."""
+SHARES = {"clipart": 12, "real": 12, "sketch": 12, "infograph": 9, "painting": 9, "quickdraw": 6}
+"""How often each evaluated style is drawn, against 6 for each of the others: evaluated ones differ in coverage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ PREPROCESS = {
 def captioned(count: int, rng: Generator) -> tuple[NDArray[np.uint8], list[str]]:
     """Draw `count` pictures of the pre-training space: uint8 [count, 32, 32, 3], and a caption for each."""
     styles = drawn.DOMAINS + drawn.EXTRA_STYLES
-    share = np.array([SHARES.get(style, 8) for style in styles], float)
+    share = np.array([SHARES.get(style, 6) for style in styles], float)
     chosen = rng.choice(len(styles), count, p=share / share.sum())
     pixels, texts = np.empty((count, drawn.SIZE, drawn.SIZE, 3), np.uint8), list[str]()
     for i, name in enumerate(rng.choice(drawn.OBJECTS, count)):

@@ -9,7 +9,7 @@ import numpy as np
 import open_clip
 import torch
 
-from benchmarks.drawn_clip.captions import GENERAL, MEDIA
+from benchmarks.drawn_clip.captions import COMPOUNDS, GENERAL, MEDIA
 from w2s_fast.data import drawn
 from w2s_fast.data.drawn.paint import COLOURS
 from w2s_fast.data.drawn.things import THINGS
@@ -26,8 +26,21 @@ def always_known() -> list[str]:
     kinds, media = [thing.kind for thing in THINGS.values()], [m for words in MEDIA.values() for m in words]
     templates = [t("") for t in open_clip.OPENAI_IMAGENET_TEMPLATES] + [t.format("") for t in GENERAL]
     characters = [*string.ascii_lowercase, *string.digits, *".,!?-'"]
+    compounds = [compound for compound, _ in COMPOUNDS.values()]
     plurals = [f"{name}s" for name in drawn.CLASSES]
-    return [*names, *plurals, *kinds, *media, *templates, *characters, *DIGITS, *COLOURS, *drawn.DOMAINS, "unknown"]
+    return [
+        *names,
+        *compounds,
+        *plurals,
+        *kinds,
+        *media,
+        *templates,
+        *characters,
+        *DIGITS,
+        *COLOURS,
+        *drawn.DOMAINS,
+        "unknown",
+    ]
 
 
 def kept_ids(texts: Iterable[str]) -> list[int]:

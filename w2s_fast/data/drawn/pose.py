@@ -29,7 +29,7 @@ class Pose:
     turn: float = 25.0
     warp: float = 0.07
     shake: float = 0.0
-    wobble: float = 0.025
+    wobble: float = 0.018
     scale: tuple[float, float] = (0.7, 0.95)
     shift: float = 0.15
     stretch: float = 0.25

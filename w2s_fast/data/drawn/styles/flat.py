@@ -7,7 +7,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from w2s_fast.data.drawn.paint import FULL, Ink, any_colour, colour, fill, finish, palette
+from w2s_fast.data.drawn.paint import FULL, Colour, Ink, any_colour, colour, fill, finish, palette
 from w2s_fast.data.drawn.pose import Pose, place
 
 Drawing = tuple[NDArray[np.uint8], str | None]
@@ -70,7 +70,7 @@ def infograph(name: str, rng: Generator) -> Drawing:
     if rng.random() < 0.5:
         (x, y), r = placed.centre, placed.size * 1.05
         box = [(v + 1) * FULL / 2 for v in (x - r, y - r, x + r, y + r)]
-        ImageDraw.Draw(canvas).ellipse(box, fill=colour(any_colour(rng)))
+        ImageDraw.Draw(canvas).ellipse(box, fill=colour(_unlike(inks[0], rng)))
     if rng.random() < 0.5:
         inks[1] = inks[0]
     fill(canvas, placed, list(inks), line=inks[2] if rng.random() < 0.6 else None, width=0.05)
@@ -81,6 +81,13 @@ def _plain(rng: Generator) -> Ink:
     if rng.random() < 0.6:
         return colour(255 - rng.integers(0, 40, 3))
     return colour(any_colour(rng) * 0.5 + 120)
+
+
+def _unlike(ink: Colour, rng: Generator) -> NDArray[np.float64]:
+    """A named colour against which `ink` can be seen."""
+    while np.abs((chosen := any_colour(rng)) - ink).sum() < 120:
+        pass
+    return chosen
 
 
 def _clutter(draw: ImageDraw.ImageDraw, rng: Generator) -> None:

@@ -84,7 +84,7 @@ BELONGINGS: tuple[Thing, ...] = (
     Thing(
         name="camera",
         kind="electronics",
-        also=("photo camera",),
+        also=("photo machine",),
         parts=(
             polygon(BODY, "-9,-4 9,-4 9,7 -9,7"),
             polygon(BODY, "-4,-7 4,-7 4,-4 -4,-4"),

@@ -32,7 +32,7 @@ HOME: tuple[Thing, ...] = (
     Thing(
         name="clock",
         kind="household object",
-        also=("watch face",),
+        also=("timepiece",),
         parts=(
             ellipse(BODY, 0, 0, 8, 8),
             ellipse(LIGHT, 0, 0, 6.5, 6.5),
@@ -94,7 +94,7 @@ HOME: tuple[Thing, ...] = (
     Thing(
         name="bottle",
         kind="kitchen object",
-        also=("glass bottle",),
+        also=("flask", "glass vial"),
         parts=(
             polygon(BODY, "-1.4,-9 1.4,-9 1.4,-4 3.5,-1 3.5,9 -3.5,9 -3.5,-1 -1.4,-4"),
             polygon(ACCENT, "-3.5,2 3.5,2 3.5,6 -3.5,6"),
@@ -105,7 +105,7 @@ HOME: tuple[Thing, ...] = (
     Thing(
         name="cup",
         kind="kitchen object",
-        also=("mug", "coffee cup"),
+        also=("mug",),
         parts=(
             polygon(BODY, "-6,-5 4,-5 3.2,7 -5.2,7"),
             loop(BODY, 1.4, 5, 0, 3, 3.3),

@@ -138,7 +138,7 @@ LIVING: tuple[Thing, ...] = (
     Thing(
         name="leaf",
         kind="plant",
-        also=("green leaf",),
+        also=("foliage",),
         parts=(
             polygon(BODY, "-8,8 -7,-1 -2,-6 8,-8 6,2 1,7"),
             stroke(DARK, 0.8, "-8,8 5,-5"),

@@ -7,7 +7,7 @@ WORKSHOP: tuple[Thing, ...] = (
     Thing(
         name="anchor",
         kind="tool",
-        also=("ship anchor",),
+        also=("mooring hook",),
         parts=(
             loop(BODY, 1.3, 0, -7, 1.8, 1.8),
             stroke(BODY, 1.6, "0,-5 0,8"),
