@@ -23,8 +23,8 @@ def extract(
     template: o.Template = None,
     root: o.Root = None,
     identity: o.Identity = "content",
-    compute: o.Compute = "fp32",
-    stored: o.Stored = "f16",
+    compute: o.Compute = o.ComputeIn.fp32,
+    stored: o.Stored = o.StoredIn.f16,
     tf32: Annotated[bool, typer.Option("--tf32", help="Allow TF32 on CUDA; enters the cache key.")] = False,
     batch_size: o.BatchSize = 256,
     workers: o.Workers = None,
@@ -47,8 +47,8 @@ def extract(
 
     out = Output(json=json, quiet=quiet)
     chosen = ExtractOptions(
-        compute=compute,
-        stored=stored,
+        compute=compute.value,
+        stored=stored.value,
         tf32=tf32,
         random_weights=random_weights,
         allow_mismatch=allow_mismatch,

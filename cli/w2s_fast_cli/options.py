@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,8 +26,24 @@ Weak = Annotated[
 ]
 RandomWeights = Annotated[bool, typer.Option("--random-weights", help="Take an untrained network, knowingly.")]
 AllowMismatch = Annotated[bool, typer.Option("--allow-mismatch", help="Accept weights that do not fit the model.")]
-Compute = Annotated[str, typer.Option(help="fp32, or bf16 autocast; enters the cache key.")]
-Stored = Annotated[str, typer.Option(help="Stored as f16 or f32; enters the cache key.")]
+
+
+class ComputeIn(StrEnum):
+    """Compute dtypes."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class StoredIn(StrEnum):
+    """Dtypes on disk."""
+
+    f16 = "f16"
+    f32 = "f32"
+
+
+Compute = Annotated[ComputeIn, typer.Option(help="fp32, or bf16 autocast; enters the cache key.")]
+Stored = Annotated[StoredIn, typer.Option(help="Stored as f16 or f32; enters the cache key.")]
 BatchSize = Annotated[int, typer.Option(help="Images per forward pass.")]
 Workers = Annotated[int | None, typer.Option(help="Decoding processes [default: cores - 1].")]
 Template = Annotated[list[str] | None, typer.Option(help="Prompt with {} for the class name; may repeat.")]

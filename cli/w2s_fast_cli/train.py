@@ -48,8 +48,8 @@ def train(
     ] = False,
     random_weights: o.RandomWeights = False,
     allow_mismatch: o.AllowMismatch = False,
-    compute: o.Compute = "fp32",
-    stored: o.Stored = "f16",
+    compute: o.Compute = o.ComputeIn.fp32,
+    stored: o.Stored = o.StoredIn.f16,
     out: Annotated[Path, typer.Option(help="Results file (JSONL, appended), predictions beside it.")] = DEFAULT_OUT,
     save_heads: Annotated[Path | None, typer.Option(help="Also write every fitted head here.")] = None,
     cache: o.Cache = None,
@@ -78,7 +78,11 @@ def train(
         drop_failed=drop_failed,
         cache=cache,
         options=ExtractOptions(
-            compute=compute, stored=stored, random_weights=random_weights, allow_mismatch=allow_mismatch, device=device
+            compute=compute.value,
+            stored=stored.value,
+            random_weights=random_weights,
+            allow_mismatch=allow_mismatch,
+            device=device,
         ),
     )
     grid = {"epochs": epochs, "batch_size": batch_size, "lr": lr, **o.settings(set_)}

@@ -34,6 +34,11 @@ def shipped_seeds(data: str) -> tuple[int, ...]:
     return tuple(sorted(int(c["seed"]) for c in cards.values() if c["data"] == f"drawn:{domain}"))
 
 
+def shipped_card(data: str, seed: int) -> dict[str, Any]:
+    """The card of the supervisor `drawn:cnn/SEED` of `drawn:DOMAIN`; KeyError if it does not ship."""
+    return _cards()[f"{data.removeprefix('drawn:')}-{seed}"]
+
+
 def _cnn(model: ModelName, options: Options) -> FrozenEncoder:
     from w2s_fast.backbones.loading import read_state
     from w2s_fast.backbones.weak import of_state

@@ -49,9 +49,13 @@ class FrozenEncoder:
         """Whether `text_tower` can give one."""
         return self.tower is not None
 
-    @cached_property
+    @property
     def weights_digest(self) -> str:
         """sha256 over the sorted (name, dtype, shape, bytes) of all weights, text tower included."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return state_digest(self.module.state_dict())
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -42,11 +43,31 @@ class TextTower(Protocol):
 class Encoder(Protocol):
     """A frozen network that turns prepared images into features, and logits if it has a classifier."""
 
-    dim: int
-    classes: tuple[str, ...] | None
-    weights_digest: str
-    preprocess: dict[str, Any]
-    """Everything that decides `prepare`; enters the cache key as it is (JSON types only)."""
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """A supervisor's class names."""
+        ...
+
+    @property
+    def weights_digest(self) -> str: ...
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved model configuration (JSON types only); enters the cache key as it is."""
+        ...
+
+    @property
+    def preprocess(self) -> dict[str, Any]:
+        """Everything that decides `prepare` (JSON types only); enters the cache key as it is."""
+        ...
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """The local files that the weights came from."""
+        ...
 
     def prepare(self, image: Any) -> Tensor:
         """A decoded RGB `PIL.Image` -> f[3, h, w]."""

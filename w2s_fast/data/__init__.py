@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ class Source:
 
     open: Open
     expand: Callable[[str], list[str]]
+    on_disk: bool = False
+    """Whether a location is a path, which `canonical` makes absolute."""
 
 
 def sources() -> dict[str, str]:
@@ -76,6 +79,14 @@ def open_manifest(
     names = None if class_names is None else read_names(class_names)
     folder = None if root is None else Path(root).expanduser()
     return source.open(location, root=folder, identity=identity, class_names=names, cache=cache)
+
+
+def canonical(data: str) -> str:
+    """The name under which a data set is remembered: a path is absolute, whatever folder it was named from."""
+    source, location = _source(data)
+    if not source.on_disk:
+        return data
+    return f"{data.partition(':')[0]}:{os.path.abspath(Path(location).expanduser())}"  # noqa: PTH100 - keeps links
 
 
 def expand_data(patterns: str | Sequence[str]) -> list[str]:

@@ -99,4 +99,4 @@ def _images(folder: Path, root: Path, name: str, *, seen: frozenset[Path]) -> It
                 yield path.relative_to(root).as_posix()
 
 
-SOURCE = Source(open=open_folder, expand=expand_folders)
+SOURCE = Source(open=open_folder, expand=expand_folders, on_disk=True)

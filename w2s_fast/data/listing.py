@@ -122,4 +122,4 @@ def _group(uri: str, file: Path) -> str:
     return parts[0] if len(parts) > 2 else file.stem.replace(BRACES, "").strip("_-. ") or file.stem
 
 
-SOURCE = Source(open=open_list, expand=expand_files)
+SOURCE = Source(open=open_list, expand=expand_files, on_disk=True)

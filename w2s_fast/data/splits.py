@@ -89,16 +89,18 @@ def split(manifest: Manifest, *, mode: str = "rotate", seed: int) -> Split:
 
 
 def halves(manifest: Manifest) -> tuple[Rows, Rows, bool]:
-    """Rows of D_train, rows of the pool, and whether that is the official split or stratified halves."""
+    """Rows of D_train, rows of the pool, and whether that is the official split or stratified halves.
+
+    Where every row is marked `test`, all are the pool and D_train is elsewhere (empty here).
+    """
     marked = np.array(manifest.splits)
     train, test = (np.flatnonzero(marked == part).astype(np.int64) for part in ("train", "test"))
     if not train.size and not test.size:
         rows = np.arange(len(manifest), dtype=np.int64)
         even = deal(manifest, rows, key="0") % 2 == 0
         return rows[even], rows[~even], False
-    if not train.size or not test.size:
-        lacking = "test" if train.size else "train"
-        raise DataError(f"{manifest.name}: the official split has no {lacking} images; add them, or give no split")
+    if not test.size:
+        raise DataError(f"{manifest.name}: the official split has no test images; add them, or give no split")
     if (loose := np.flatnonzero(marked == "")).size:
         raise DataError(f"{manifest.name}: row {int(loose[0])} is in neither half of the official split")
     return train, test, True
@@ -166,10 +168,9 @@ def import_split(path: str | Path, manifest: Manifest) -> Split:
 
 def _make(manifest: Manifest, parts: dict[str, Rows], *, official: bool, **facts: Any) -> Split:
     for part, rows in parts.items():
-        if not rows.size:
+        if not rows.size and part != "weak_train":
             raise DataError(
-                f"{manifest.name}: too few images for the protocol, {part} is empty; give D_train some, and "
-                f"the pool at least {FOLDS + 2}"
+                f"{manifest.name}: too few images for the protocol, {part} is empty; the pool needs at least {FOLDS + 2}"
             )
     by_id: Callable[[int], str] = lambda row: manifest.ids[row]  # noqa: E731
     ordered = {part: np.array(sorted(rows.tolist(), key=by_id), np.int64) for part, rows in parts.items()}

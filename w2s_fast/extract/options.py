@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from w2s_fast.core.errors import UsageError, nearest
 
-COMPUTE = ("fp32", "bf16")
-STORED = ("f16", "f32")
+Compute = Literal["fp32", "bf16"]
+Stored = Literal["f16", "f32"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,8 @@ class ExtractOptions:
     (unreadable images before the extraction is given up; None = any number) do not.
     """
 
-    compute: str = "fp32"
-    stored: str = "f16"
+    compute: Compute = "fp32"
+    stored: Stored = "f16"
     tf32: bool = False
     random_weights: bool = False
     allow_mismatch: bool = False
@@ -44,10 +44,10 @@ class ExtractOptions:
 
     def checked(self) -> ExtractOptions:
         """Itself, or a `UsageError` for a value out of range."""
-        if self.compute not in COMPUTE:
-            raise UsageError(f"--compute {self.compute!r} is unknown{nearest(self.compute, COMPUTE)}")
-        if self.stored not in STORED:
-            raise UsageError(f"--stored {self.stored!r} is unknown{nearest(self.stored, STORED)}")
+        if self.compute not in get_args(Compute):
+            raise UsageError(f"--compute {self.compute!r} is unknown{nearest(self.compute, get_args(Compute))}")
+        if self.stored not in get_args(Stored):
+            raise UsageError(f"--stored {self.stored!r} is unknown{nearest(self.stored, get_args(Stored))}")
         if self.batch_size < 1:
             raise UsageError(f"--batch-size must be at least 1, not {self.batch_size}")
         if self.workers is not None and self.workers < 0:

@@ -30,7 +30,7 @@ def image_ingredients(encoder: Encoder, manifest: Manifest, options: ExtractOpti
     return {
         "kind": "images",
         "weights": encoder.weights_digest,
-        "model": getattr(encoder, "config", {}),
+        "model": encoder.config,
         "preprocess": encoder.preprocess,
         "decode": manifest.decode,
         "rows": manifest.rows_digest,

@@ -116,7 +116,7 @@ class _Tables:
         self.count, self.first = len(span), span.start
         self.features: dict[int, NDArray[np.float32]] = {}
         self.logits: dict[int, NDArray[np.float32]] = {}
-        self.ok = np.ones(count, bool)
+        self.ok = np.ones(len(span), bool)
         self.reasons: dict[int, str] = {}
         self.shrunk: set[int] = set()
 
@@ -235,7 +235,7 @@ def _finish(
         options=options.in_key(),
         key=job.key,
         rows_digest=manifest.rows_digest,
-        weights=getattr(job.encoder, "weight_files", ()),
+        weights=job.encoder.weight_files,
     )
     return Extracted(
         model=job.model,

@@ -26,11 +26,7 @@ class BestHead:
     @property
     def head(self) -> heads.Head:
         """The head, bound to the task's frozen inputs."""
-        task = self.scored.task
-        start = heads.Start(
-            k=len(task.classes), d=task.features.shape[1], names=task.classes, text=task.text, tower=None
-        )
-        return heads.make(self.scored.arm.method.head).bind(start)
+        return self.scored.fit.head
 
     @property
     def theta(self) -> dict[str, Tensor]:
@@ -69,9 +65,7 @@ class BestHead:
 
     def export(self, path: str | Path) -> Path:
         """Write the open_clip-compatible zero-shot classifier matrix f[d, k] with its class names."""
-        return heads.export_classifier(
-            self.theta, self.head, path, names=self.scored.task.classes, card=self.card
-        )
+        return heads.export_classifier(self.theta, self.head, path, names=self.scored.task.classes, card=self.card)
 
 
 class _Classifier(nn.Module):

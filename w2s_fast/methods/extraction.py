@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from w2s_fast.core.errors import MissingText
 from w2s_fast.core.paths import cache_root
-from w2s_fast.data import expand_data, open_manifest
+from w2s_fast.data import canonical, expand_data, open_manifest
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.methods import supervisors
 from w2s_fast.methods.prepare import DEFAULT_DATA, DEFAULT_STRONG, DEFAULT_TEMPLATE, DEFAULT_WEAK, check_templates
@@ -42,7 +42,7 @@ def extract_all(
 
     tell = say or (lambda _: None)
     prompts = check_templates(tuple(templates or (DEFAULT_TEMPLATE,)))
-    for name in expand_data(tuple(data or (DEFAULT_DATA,))):
+    for name in map(canonical, expand_data(tuple(data or (DEFAULT_DATA,)))):
         manifest = open_manifest(
             name,
             root=None if root is None else Path(root),

@@ -116,7 +116,7 @@ def run_arms(
 ) -> Iterator[Fit]:
     """The fit of each arm, in the order of `arms`."""
     seeds, weak_seeds = list(of_seed), sorted(task.weak_logits)
-    supervisions = [Supervision(weak=task.weak_logits[w]) for w in weak_seeds]
+    supervisions = [Supervision(weak=task.weak_logits[w], labels=task.labels) for w in weak_seeds]
     supervisions.append(ground_truth(task.labels, len(task.classes)))
     runs = [
         Run(
@@ -165,7 +165,8 @@ def _variant(method: Method, of_head: dict[str, Any], of_loss: dict[str, Any]) -
     loss = method.loss
     if isinstance(loss, Spec):
         loss = passed_on(loss, of_loss, cls=losses.find(loss.name))
-    heads.make(head), losses.make(loss)
+    heads.make(head)
+    losses.make(loss)
     return replace(method, head=head, loss=loss)
 
 
@@ -193,8 +194,9 @@ def _ceilings(task: Task, arms: Sequence[Arm]) -> list[Arm]:
     wanted = {(str(_ceiling_head(arm.method.head)), arm.settings): None for arm in arms}
     for name in CEILING_HEADS:
         if not any(parse(head).name == name and settings == first for head, settings in wanted):
-            text_init = {"init": "text" if task.text is not None else "random"}
-            wanted[str(Spec(name=name, args=text_init if name == "prototype" else {})), first] = None
+            init = "text" if task.text is not None else "random"
+            head = f"prototype(init='{init}')" if name == "prototype" else name
+            wanted[str(parse(head)), first] = None
     return [
         Arm(
             method=Method(name=f"ceiling+{short(parse(head))}", head=parse(head), loss=Spec(name="ce")),

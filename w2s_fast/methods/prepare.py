@@ -12,7 +12,7 @@ import torch
 
 from w2s_fast.core.errors import BankMissing, DataError, MissingText, UsageError
 from w2s_fast.core.paths import cache_root
-from w2s_fast.data import open_manifest
+from w2s_fast.data import canonical, open_manifest
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.methods import supervisors
 from w2s_fast.methods.task import Say, Task
@@ -70,6 +70,7 @@ def open_task(
     Banks that are missing are extracted first (`say` is told). Features, logits and labels are joined by id.
     Raises `DataError`, `ModelError`, `BankStale`, `IdMismatch`; a supervisor whose D_train meets the pool is refused.
     """
+    data = canonical(data)
     source = Source(
         data=data,
         strong=strong,
@@ -84,14 +85,21 @@ def open_task(
     manifest = source.manifest(cache)
     tell = say or (lambda _: None)
     teachers = supervisors.of(source.weak, manifest, data=data, cache=cache, count=weak_seeds)
-    keys = prepare(manifest, [strong, *teachers.values()], data=data, cache=cache, options=options, say=tell,
-                   on_progress=on_progress)  # fmt: skip
-    features = keys[strong]
-    manifest = _readable(manifest, [keys[m] for m in keys], drop_failed=drop_failed)
+    banks = prepare(
+        manifest,
+        [strong, *teachers.values()],
+        data=data,
+        cache=cache,
+        options=options,
+        say=tell,
+        on_progress=on_progress,
+    )
+    features = banks[strong]
+    manifest = _readable(manifest, list(banks.values()), drop_failed=drop_failed)
     rows = rows_of(features, manifest.ids)
     logits: dict[int, torch.Tensor] = {}
     for seed, model in teachers.items():
-        logits[seed] = _weak_logits(keys[model], manifest, model=model, data=data)
+        logits[seed] = _weak_logits(banks[model], manifest, model=model, data=data)
     text, note, scale, text_key = _text(source, manifest, cache=cache, options=options, say=tell)
     return Task(
         manifest=manifest,
@@ -101,12 +109,13 @@ def open_task(
         text_note=note,
         logit_scale=scale,
         data=data,
+        paired=supervisors.paired(weak),
         weak=weak,
         strong=strong,
         template=" | ".join(source.templates),
         keys={
             "features": features.key,
-            "weak": {seed: keys[model].key for seed, model in teachers.items()},
+            "weak": {seed: banks[model].key for seed, model in teachers.items()},
             "text": text_key,
         },
     )

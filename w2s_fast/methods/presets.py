@@ -60,9 +60,9 @@ ADAPT_PROTO = _method("adapt+proto", "prototype(init='text')", "adapt_conf", "co
 
 def find(name: str) -> Method:
     """The method of that name, or a `UsageError` with the nearest names."""
-    if name not in names(METHODS, "w2s_fast.methods"):
-        close = nearest(name, names(METHODS, "w2s_fast.methods"))
-        raise UsageError(f"unknown method {name!r}{close}; a loss and a head of your own: --loss L --head H")
+    known = names(METHODS, "w2s_fast.methods")
+    if name not in known:
+        raise UsageError(f"unknown method {name!r} (or give your own: --loss L --head H){nearest(name, known)}")
     return load(METHODS, "w2s_fast.methods", name)
 
 

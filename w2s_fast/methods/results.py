@@ -140,7 +140,7 @@ class Results:
         """Rows of a JSONL file with the predictions that they name; later rows replace earlier ones of the same run."""
         target = Path(path)
         latest = {(r.get("run_id"), r.get("selection")): r for r in files.read(target, torn=torn)}
-        names = sorted({str(r["preds"]).partition("#")[0] for r in latest.values() if r.get("preds")})
+        names = sorted({str(r.get("preds")).partition("#")[0] for r in latest.values() if r.get("preds")})
         kept = [predictions.load(target.parent / name) for name in names]
         return Results(rows=list(latest.values()), kept=_merged(kept))
 

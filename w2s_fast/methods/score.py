@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from w2s_fast import heads
 from w2s_fast.core.hashing import digest_json
 from w2s_fast.core.rows import SCHEMA, Row
 from w2s_fast.core.statistics import PGR, paired_gap_se, pgr
@@ -151,7 +150,7 @@ def _row(one: Scored, selection: str, context: _Context) -> Row:
         else weak_right
     )
     same_head = _pgr(weak_right, correct, ceiling)
-    resolved, head = fit.resolved, heads.make(arm.method.head)
+    resolved, head = fit.resolved, fit.head
     return Row(
         schema=SCHEMA,
         status=fit.status,
@@ -197,14 +196,14 @@ def _row(one: Scored, selection: str, context: _Context) -> Row:
         batch_size=fit.run.batch_size,
         tau_s=resolved.get("tau_s"),
         tau_w=resolved.get("tau_w"),
-        seconds=sum(fit.seconds.values()),
+        seconds=fit.seconds["total"],
         split_hash=one.split.digest,
         feature_key=task.keys.get("features"),
         weak_key=(task.keys.get("weak") or {}).get(weak_seed),
         text_key=task.keys.get("text"),
         preds=None,
         code=CODE,
-        note=task.text_note,
+        note="; ".join([*fit.notes, *([task.text_note] if task.text_note else [])]) or None,
     )
 
 

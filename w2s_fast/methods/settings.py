@@ -51,7 +51,8 @@ class Settings:
             raise UsageError(f"lr must be above 0, not {self.lr}")
         if self.weight_decay < 0:
             raise UsageError(f"weight_decay must be at least 0, not {self.weight_decay}")
-        parse(self.solver), parse(self.schedule)
+        parse(self.solver)
+        parse(self.schedule)
         return self
 
 

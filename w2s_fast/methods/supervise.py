@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from w2s_fast.backbones.weak import load_supervisor, new_module, save_supervisor, supervisor_dir
+from w2s_fast.backbones.students import new_module
+from w2s_fast.backbones.weak import save_supervisor, supervisor_dir
 from w2s_fast.core.errors import UsageError, nearest
-from w2s_fast.core.hashing import digest_ids
 from w2s_fast.core.paths import cache_root
 from w2s_fast.core.version import CODE
-from w2s_fast.data import expand_data, open_manifest
+from w2s_fast.data import canonical, expand_data, open_manifest
 from w2s_fast.data.decode import read_image
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.splits import deal, halves
@@ -56,7 +56,7 @@ def train_supervisors(
     An existing supervisor of that name, data set and seed is replaced.
     """
     chosen = _name(name, model)
-    for one in expand_data(tuple(data or (DEFAULT_DATA,))):
+    for one in map(canonical, expand_data(tuple(data or (DEFAULT_DATA,)))):
         manifest = open_manifest(
             one,
             root=None if root is None else Path(root),
@@ -68,7 +68,7 @@ def train_supervisors(
         d_train, _, _ = halves(manifest)
         images: _Images | None = None
         for seed in seeds:
-            module, prepare, preprocess = new_module(model, len(manifest.classes), seed=seed, pretrained=pretrained)
+            module, preprocess, prepare = new_module(model, len(manifest.classes), seed=seed, pretrained=pretrained)
             if images is None or preprocess != images.preprocess:
                 images = _Images(manifest, d_train, prepare, preprocess)
             started = time.perf_counter()
@@ -92,7 +92,6 @@ def train_supervisors(
                 "recipe": asdict(settings),
                 "pretrained": pretrained,
                 "preprocess": preprocess,
-                "d_train_digest": digest_ids(sorted(manifest.ids[r] for r in d_train)),
                 "command": _command(one, model, chosen, seed, recipe or {}, pretrained),
                 "acc": {"train": _last(curves, "accuracy"), "pool": _pool_accuracy(module, manifest, prepare)},
                 "code": CODE,

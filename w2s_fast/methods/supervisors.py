@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from w2s_fast.backbones import LIBRARIES, open_supervisor, parse_model, shipped_seeds
-from w2s_fast.backbones.weak import list_supervisors
+from w2s_fast.backbones import libraries, parse_model
+from w2s_fast.backbones.embedded import shipped_card, shipped_seeds
+from w2s_fast.backbones.weak import d_train_ids, list_supervisors, read_card, supervisor_dir
 from w2s_fast.core.errors import DataError, ModelError, UsageError, nearest
-from w2s_fast.core.hashing import digest_ids, pack_ids
+from w2s_fast.core.hashing import digest_ids
 from w2s_fast.core.paths import cache_root
-from w2s_fast.core.plugins import names
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.splits import halves
 
@@ -33,7 +33,7 @@ def seeds_of(model: str, *, data: str, cache: str | Path | None = None) -> list[
     """The weak seeds that exist for a supervisor on a data set; `ModelError` with the training command if none."""
     parsed = parse_model(model)
     if parsed.library == "drawn":
-        found = shipped_seeds(data)
+        found = list(shipped_seeds(data))
         hint = f"w2s-fast weak --data {data} --model drawn:cnn --name NAME"
     else:
         found = sorted(s.seed for s in list_supervisors(cache_root(cache), data=data) if s.name == parsed.name)
@@ -82,7 +82,11 @@ def of(
 
 def check(model: str, manifest: Manifest, *, data: str, cache: str | Path | None = None) -> None:
     """Refuse a supervisor that was trained on images of the pool, or for other classes."""
-    card, trained_on = open_supervisor(model, data=data, cache=cache_root(cache))
+    parsed = parse_model(model)
+    seed = _seed(parsed.pretrained or "0", model)
+    shipped = parsed.library == "drawn"
+    directory = None if shipped else supervisor_dir(parsed.name, data, seed, cache_root(cache))
+    card = shipped_card(data, seed) if directory is None else read_card(directory)
     classes = tuple(card["classes"])
     if len(classes) != len(manifest.classes):
         raise DataError(
@@ -92,14 +96,14 @@ def check(model: str, manifest: Manifest, *, data: str, cache: str | Path | None
     d_train, pool, _ = halves(manifest)
     if card["d_train_digest"] == digest_ids(sorted(manifest.ids[r] for r in d_train)):
         return
-    if trained_on is None:
+    if directory is None:
         raise DataError(
             f"{model} was trained on another D_train than {data} has now, and does not keep its ids, so it cannot be "
-            f"shown to be disjoint from the pool; train it again: w2s-fast weak --data {data} --name NAME"
+            f"shown to be disjoint from the pool; train your own: w2s-fast weak --data {data} --name NAME"
         )
-    seen = {row.tobytes() for row in trained_on}
-    for row, packed in zip(pool, pack_ids([manifest.ids[r] for r in pool]), strict=True):
-        if packed.tobytes() in seen:
+    seen = set(d_train_ids(directory))
+    for row in pool:
+        if manifest.ids[row] in seen:
             raise DataError(
                 f"{model} was trained on an image of the pool of {data} ({manifest.uris[row]}), so its labels there "
                 f"are not weak; train one on D_train: w2s-fast weak --data {data} --name NAME"
@@ -113,7 +117,7 @@ def known_models(pattern: str | None = None, *, cache: str | Path | None = None)
     for one in list_supervisors(cache_root(cache)):
         yield {"model": f"weak:{one.name}/{one.seed}", "what": f"supervisor trained on {one.data}"}
     if pattern is None:
-        for library in names(LIBRARIES, "w2s_fast.backbones"):
+        for library in libraries():
             yield {"model": f"{library}:...", "what": "library"}
         return
     import open_clip

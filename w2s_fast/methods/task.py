@@ -104,7 +104,7 @@ class Task:
             raise DataError(f"{len(given)} ids for {len(x)} rows of features; give one id a row")
         manifest = Manifest(
             name=name,
-            root=Path("."),
+            root=Path(),
             classes=names,
             labels=y.numpy(),
             ids=given,
