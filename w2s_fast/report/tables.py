@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from w2s_fast.core.summary import Line, Table, text
 
-_MARKDOWN = str.maketrans({c: "\\" + c for c in "\\`*_{}[]<>|~$"} | {"\n": " ", "\r": " "})
+_MARKDOWN = str.maketrans({c: "\\" + c for c in "\\`*_{}[]<>|~$"})
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -26,11 +26,9 @@ _LATEX = str.maketrans(
         "<": "$<$",
         ">": "$>$",
         "–": "--",
-        "\n": " ",
-        "\r": " ",
     }
 )
-_LEADS = "=+-@\t\r"
+_LEADS = ("=", "+", "-", "@")
 """A text that begins so is a formula to a spreadsheet."""
 
 
@@ -122,14 +120,20 @@ def _pipes(cells: Iterable[str]) -> str:
 
 
 def _markdown(value: str) -> str:
-    return value.translate(_MARKDOWN)
+    return _plain(value).translate(_MARKDOWN)
 
 
 def _latex(value: str) -> str:
-    return value.translate(_LATEX)
+    return _plain(value).translate(_LATEX)
 
 
 def _field(value: object) -> object:
-    if isinstance(value, str) and value.startswith(tuple(_LEADS)):
-        return "'" + value
+    if isinstance(value, str):
+        shown = _plain(value)
+        return "'" + shown if shown.lstrip().startswith(_LEADS) else shown
     return "" if value is None else value
+
+
+def _plain(value: str) -> str:
+    """The text on one line, without what no file should hold: control characters and lone surrogates."""
+    return "".join(c if c.isprintable() else " " for c in value)

@@ -19,6 +19,8 @@ CONFIGURATION = (
 """Two rows of one method that differ here are different systems."""
 
 DONE = (None, "ok")
+SUPERVISIONS = ("weak", "gt")
+"""Those that a label does not spell out: weak is what methods are for, and ground truth is written as such."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,11 +109,14 @@ def domains(rows: Iterable[Row]) -> list[Domain]:
             name += f" ({', '.join(str(key[n]) for n in differing)})"
         done = [row for row in members if row.get("status") in DONE and row.get("acc_w2s") is not None]
         failed = [row for row in members if not any(row is kept for kept in done)]
-        left_out = [
-            f"{row.get('method')} seed {row.get('seed')} ({row.get('status') or 'no accuracy'})" for row in failed
-        ]
+        left_out = [f"{row.get('method')} seed {row.get('seed')} ({_reason(row)})" for row in failed]
         out.append(Domain(name=name, domain=str(key[0]), systems=_systems(done), left_out=left_out))
     return out
+
+
+def _reason(row: Row) -> str:
+    status = row.get("status")
+    return "no accuracy" if status in DONE else str(status)
 
 
 def _systems(rows: Sequence[Row]) -> list[System]:
@@ -126,9 +131,9 @@ def _systems(rows: Sequence[Row]) -> list[System]:
         for variant, runs in variants.items():
             some = next(iter(runs.values()))
             ceiling = method.split("+")[0] == CEILING
-            told = [f"{CONFIGURATION[n]}={variant[n]}" for n in differing]
+            told = [f"{CONFIGURATION[n]}={variant[n]}" for n in differing if variant[n] not in SUPERVISIONS]
             if some.get("supervision") == "gt" and not ceiling:
                 told.insert(0, "ground truth")
-            label = f"{method} ({', '.join(dict.fromkeys(told))})" if told else method
+            label = f"{method} ({', '.join(told)})" if told else method
             out.append(System(label=label, method=method, ceiling=ceiling, rows=runs))
     return out

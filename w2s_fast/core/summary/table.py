@@ -148,7 +148,7 @@ def text(cell: Cell, kind: str, *, plus_minus: str = " ±", empty: str = "–") 
         shown = f"{cell.value:g}"
     else:
         scale, digits = (100, 1) if kind == "accuracy" else (1, 2)
-        shown = f"{cell.value * scale + 0.0:.{digits}f}"
+        shown = f"{cell.value * scale:z.{digits}f}"
         if cell.half is not None:
             shown += f"{plus_minus}{cell.half * scale:.{digits}f}"
     return f"{shown} ({cell.note})" if cell.note else shown

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from w2s_fast.core.rows import Row
+from w2s_fast.core.statistics import pgr
 from w2s_fast.core.summary import Systems
 
 RATES = {
@@ -59,31 +60,32 @@ def rows_of(domain: str, systems: Systems, **fields: Any) -> list[Row]:
             accuracy = {k: float(np.mean(v[run])) for k, v in systems.correct.items()}
             same = accuracy["ceiling+lp" if HEADS.get(name) == "linear" else "ceiling+proto"]
             best = max(accuracy["ceiling+lp"], accuracy["ceiling+proto"])
-            row: dict[str, Any] = dict(
-                schema=1,
-                run_id=f"{domain}-{name}-{seed}-{weak_seed}",
-                status="ok",
-                data=f"drawn:{domain}",
-                domain=domain,
-                weak="drawn:cnn",
-                weak_seed=None if ceiling else weak_seed,
-                strong="drawn:clip",
-                method=name,
-                head=HEADS.get(name),
-                loss="ce",
-                supervision="gt" if ceiling else "weak",
-                seed=seed,
-                selection="last",
-                acc_weak=accuracy["weak"],
-                acc_zero_shot=accuracy["zero-shot"],
-                acc_fusion=accuracy["fusion"],
-                acc_w2s=accuracy[name],
-                acc_ceiling=None if ceiling else same,
-                acc_ceiling_best=None if ceiling else best,
-                pgr=None if ceiling else (accuracy[name] - accuracy["weak"]) / (same - accuracy["weak"]),
-                epochs=10,
-                lr=0.01,
-            )
+            single = pgr(accuracy["weak"], accuracy[name], same)
+            row: dict[str, Any] = {
+                "schema": 1,
+                "run_id": f"{domain}-{name}-{seed}-{weak_seed}",
+                "status": "ok",
+                "data": f"drawn:{domain}",
+                "domain": domain,
+                "weak": "drawn:cnn",
+                "weak_seed": None if ceiling else weak_seed,
+                "strong": "drawn:clip",
+                "method": name,
+                "head": HEADS.get(name),
+                "loss": "ce",
+                "supervision": "gt" if ceiling else "weak",
+                "seed": seed,
+                "selection": "last",
+                "acc_weak": accuracy["weak"],
+                "acc_zero_shot": accuracy["zero-shot"],
+                "acc_fusion": accuracy["fusion"],
+                "acc_w2s": accuracy[name],
+                "acc_ceiling": None if ceiling else same,
+                "acc_ceiling_best": None if ceiling else best,
+                "pgr": None if ceiling or single.flag else single.value,
+                "epochs": 10,
+                "lr": 0.01,
+            }
             out.append(Row(**{**row, **fields}))  # type: ignore[typeddict-item]
     return out
 
