@@ -205,6 +205,8 @@ def test_errors() -> None:
         split(replace(m, labels=np.where(np.arange(len(m)) == 4, -1, m.labels)), seed=0)
     with pytest.raises(DataError, match="no test images"):
         split(replace(m, splits=("train",) * len(m)), seed=0)
+    pool_only = split(replace(m, splits=("test",) * len(m)), seed=0)
+    assert not pool_only.weak_train.size and len(pool_only.pool) == len(m) and pool_only.official
     with pytest.raises(DataError, match="row 3 is in neither half"):
         split(replace(m, splits=(*m.splits[:3], "", *m.splits[4:])), seed=0)
     small = world(np.array([0, 1] * 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import logging
 import os
 import socket
@@ -62,7 +63,8 @@ def fetching(model: str, *, host: str | None = None, mend: str) -> Iterator[None
     hub.HF_HUB_OFFLINE = offline or (host is None and not reached)
     socket.setdefaulttimeout(READ_SECONDS if reached else CONNECT_SECONDS)
     try:
-        with quiet():
+        # torch.hub announces downloads on stdout, where the CLI's data go.
+        with quiet(), contextlib.redirect_stdout(io.StringIO()):
             yield
     except W2SError:
         raise

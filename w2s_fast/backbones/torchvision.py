@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import warnings
 from functools import partial
 from pathlib import Path
@@ -74,8 +72,7 @@ def build(name: str, *, num_classes: int | None, seed: str | int) -> nn.Module:
 def fetch(net: nn.Module, weights: Any, *, model: str, head: bool = True) -> tuple[Path, ...]:
     """Load downloaded weights into `net` and name their file; without `head` those of the last layer are left out."""
     mend = f"write {model.partition('/')[0]}/@/path/to/weights.pth, or give --random-weights"
-    # torch.hub announces downloads on stderr, which is the CLI's.
-    with fetching(model, host=HOST, mend=mend), contextlib.redirect_stderr(io.StringIO()):
+    with fetching(model, host=HOST, mend=mend):
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     if not head:
         own, last = net.state_dict(), last_layer(net)

@@ -112,7 +112,7 @@ def d_train_ids(directory: str | Path) -> tuple[str, ...]:
     path = Path(directory) / IDS
     try:
         ids = tuple(i.decode() for i in np.load(path, allow_pickle=False).tolist())
-    except (OSError, ValueError, AttributeError):
+    except (OSError, EOFError, ValueError, AttributeError):
         raise Damaged(f"{path} cannot be read; make the supervisor again with: w2s-fast weak") from None
     if digest_ids(ids) != read_card(directory)["d_train_digest"]:
         raise Damaged(f"{path} does not have the digest in {CARD}; make the supervisor again with: w2s-fast weak")

@@ -170,7 +170,7 @@ def _make(manifest: Manifest, parts: dict[str, Rows], *, official: bool, **facts
     for part, rows in parts.items():
         if not rows.size and part != "weak_train":
             raise DataError(
-                f"{manifest.name}: too few images for the protocol, {part} is empty; the pool needs at least {FOLDS + 2}"
+                f"{manifest.name}: too few images: {part} is empty, and the pool needs at least {FOLDS + 2}; add some"
             )
     by_id: Callable[[int], str] = lambda row: manifest.ids[row]  # noqa: E731
     ordered = {part: np.array(sorted(rows.tolist(), key=by_id), np.int64) for part, rows in parts.items()}
