@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from w2s_fast.core import errors
@@ -37,6 +37,7 @@ def test_the_clause(name: str, options: list[str], clause: str) -> None:
     assert nearest(name, options) == clause
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=8))
 def test_a_known_name_is_suggested_first(name: str, options: list[str]) -> None:
     assert nearest(name, options).startswith("; ")

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from w2s_fast.core.hashing import (
@@ -28,6 +28,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(values)
 def test_canonical_json_reads_back_and_is_one_text(value: object) -> None:
     text = canonical_json(value)
@@ -37,6 +38,7 @@ def test_canonical_json_reads_back_and_is_one_text(value: object) -> None:
     assert digest_json(value) == hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=4), st.integers(), min_size=2))
 def test_the_order_of_keys_does_not_matter(value: dict[str, int]) -> None:
     assert canonical_json(dict(reversed(value.items()))) == canonical_json(value)
@@ -62,6 +64,7 @@ def test_a_file_name_that_is_not_utf8_can_be_an_id() -> None:
     assert pack_ids([name]).shape == (1, ID_BYTES)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["a", "b", "a#2", "a#3", "a#2#2"]), max_size=12))
 def test_numbered_ids_have_no_repeats(ids: list[str]) -> None:
     out = number_repeats(ids)
@@ -73,6 +76,7 @@ def test_repeats_are_counted_in_order() -> None:
     assert number_repeats(["x", "y", "x", "x"]) == ("x", "y", "x#2", "x#3")
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=8), max_size=8))
 def test_packed_ids_are_the_bytes_of_their_hex(contents: list[bytes]) -> None:
     ids = [row_id(c) for c in contents]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from w2s_fast.core.errors import DataError
@@ -22,6 +22,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=5), values, max_size=5))
 def test_a_dumped_row_is_one_line_without_nan(row: dict[str, object]) -> None:
     line = dump(row)

@@ -6,7 +6,7 @@ import itertools
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from w2s_fast.core.errors import SpecError
@@ -30,6 +30,7 @@ specs = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(specs)
 def test_the_canonical_text_parses_back(spec: Spec) -> None:
     again = parse(str(spec))
@@ -38,11 +39,13 @@ def test_the_canonical_text_parses_back(spec: Spec) -> None:
     assert hash(again) == hash(spec)
 
 
+@settings(deadline=None)
 @given(st.lists(specs, min_size=1, max_size=4))
 def test_a_list_splits_where_it_was_joined(several: list[Spec]) -> None:
     assert [parse(part) for part in split_list(", ".join(str(s) for s in several))] == several
 
 
+@settings(deadline=None)
 @given(specs)
 def test_the_grid_has_every_point_once(spec: Spec) -> None:
     points = spec.expand()
@@ -51,6 +54,7 @@ def test_the_grid_has_every_point_once(spec: Spec) -> None:
     assert all(p.name == spec.name and list(p.args) == list(spec.args) for p in points)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_is_a_spec_or_an_error_of_ours(text: str) -> None:
     try:
@@ -60,6 +64,7 @@ def test_any_text_is_a_spec_or_an_error_of_ours(text: str) -> None:
     assert parse(str(spec)) == spec
 
 
+@settings(deadline=None)
 @given(st.text("kd(a=1,[]{}'\"\\.-+: )eN", max_size=30))
 def test_text_that_looks_like_a_spec_is_one_or_an_error_of_ours(text: str) -> None:
     try:

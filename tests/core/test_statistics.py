@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -67,6 +67,7 @@ def test_a_gap_just_above_two_standard_errors_is_defined() -> None:
     assert gap_flag(0.25, 0.1249) is None
 
 
+@settings(deadline=None)
 @given(st.tuples(*[st.floats(0, 1)] * 3), st.one_of(st.none(), st.floats(0, 1)))
 def test_defined_means_finite_and_flagged_means_nan(acc: tuple[float, float, float], se: float | None) -> None:
     result = pgr(*acc, gap_se=se)
@@ -78,6 +79,7 @@ def test_defined_means_finite_and_flagged_means_nan(acc: tuple[float, float, flo
         assert ceiling - weak <= 2 * (se or 0)
 
 
+@settings(deadline=None)
 @given(pairs)
 def test_paired_se_is_the_naive_one(values: list[tuple[bool, bool]]) -> None:
     d = [int(a) - int(b) for a, b in values]
@@ -92,6 +94,7 @@ def test_one_item_says_nothing_about_its_spread() -> None:
     assert paired_gap_se(np.array([True]), np.array([False])) == math.inf
 
 
+@settings(deadline=None)
 @given(pairs)
 def test_mcnemar_is_the_binomial_test(values: list[tuple[bool, bool]]) -> None:
     a, b = (np.array(side) for side in zip(*values, strict=True))

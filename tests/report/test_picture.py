@@ -171,6 +171,7 @@ def test_nothing_to_draw() -> None:
         to_svg(table)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80), st.floats(20, 300))
 def test_text_is_cut_and_wrapped_to_width(words: str, width: float) -> None:
     assert text_width(fitted(words, 11, width), 11) <= width

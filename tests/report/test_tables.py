@@ -7,7 +7,7 @@ import io
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_worlds import world
 
@@ -57,6 +57,7 @@ def test_latex_by_hand() -> None:
     assert lines.count(r"\midrule") == 1
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_markdown_keeps_its_columns(system: str, group: str) -> None:
     rows = [line for line in to_markdown(small(system, group)).split("\n") if line.startswith("| ")]
@@ -64,6 +65,7 @@ def test_markdown_keeps_its_columns(system: str, group: str) -> None:
     assert all(len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) == 5 for row in rows)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_latex_is_balanced_and_escaped(system: str, group: str) -> None:
     source = to_latex(small(system, group))
@@ -76,6 +78,7 @@ def test_latex_is_balanced_and_escaped(system: str, group: str) -> None:
     assert [line for line in bare.split("\n") if "%" in line] == [line for line in bare.split("\n") if line[:1] == "%"]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_csv_reads_back(system: str, group: str) -> None:
     table = small(system, group)

@@ -2,7 +2,13 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-try:
-    CODE = f"w2s_fast {version('w2s-fast')}"
-except PackageNotFoundError:
-    CODE = "w2s_fast (not installed)"
+
+def _code() -> str:
+    try:
+        return f"w2s_fast {version('w2s-fast')}"
+    except PackageNotFoundError:
+        return "w2s_fast (not installed)"
+
+
+CODE = _code()
+"""As rows and commit records name it."""
