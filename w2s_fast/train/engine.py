@@ -56,6 +56,8 @@ def fit_heads(
             f"precision 'fp32' means IEEE, and this process has float32 matmul precision "
             f"{torch.get_float32_matmul_precision()!r}; call torch.set_float32_matmul_precision('highest')"
         )
+    if start.text is not None:
+        start = replace(start, text=start.text.to(device=place, dtype=dtype))
     setups = [resolve(index, run, start) for index, run in enumerate(runs)]
     known = torch.as_tensor(np.asarray(truth) if not isinstance(truth, Tensor) else truth).to(place, torch.int64)
     check_inputs(x, setups, splits=splits, supervisions=supervisions, start=start, truth=known)
@@ -65,7 +67,6 @@ def fit_heads(
     rows = [
         check_rows(number, split, x.shape[0] if isinstance(x, Tensor) else x.n) for number, split in enumerate(splits)
     ]
-    text = None if start.text is None else start.text.to(device=place, dtype=dtype)
     units = {unit: prepared(x, unit_rows=unit, dtype=dtype, device=place) for unit in {s.head.unit_x for s in setups}}
     world = World(
         raw=units[False] if False in units else prepared(x, unit_rows=False, dtype=dtype, device=place),
@@ -75,7 +76,7 @@ def fit_heads(
             for r in rows
         ],
         supervisions=_moved(supervisions, dtype=dtype, device=place),
-        start=replace(start, text=text),
+        start=start,
         truth=known,
         dtype=dtype,
         device=place,

@@ -93,23 +93,29 @@ class Setup:
     n_train: int = 0
 
     @property
+    def label(self) -> str:
+        """What rows and messages call the loss."""
+        if isinstance(self.run.loss, str | Spec):
+            return str(self.run.loss)
+        return self.loss.label if isinstance(self.loss, CallableLoss) else type(self.loss).__name__
+
+    @property
     def steps(self) -> int:
         return self.run.epochs * math.ceil(self.n_train / self.run.batch_size)
 
     def resolved(self, *, precision: str, device: str) -> dict[str, Any]:
         """What every default of the run became, JSON types only."""
-        loss = self.loss.label if isinstance(self.loss, CallableLoss) else str(self.run.loss)
         return {
-            "head": str(self.head.spec()) if not isinstance(self.run.head, str | Spec) else str(self.run.head),
-            "loss": loss if isinstance(self.run.loss, str | Spec | CallableLoss) else type(self.loss).__name__,
+            "head": str(self.run.head) if isinstance(self.run.head, str | Spec) else str(self.head.spec()),
+            "loss": self.label,
             "init": getattr(self.head, "init_from", None),
             "init_norm": getattr(self.head, "init_norm", None),
             "unit_x": self.head.unit_x,
             "x_scale": self.head.x_scale,
             "tau_s": self.loss.tau_s,
             "tau_w": self.loss.tau_w,
-            "solver": str(self.run.solver),
-            "schedule": str(self.run.schedule),
+            "solver": _spelled(self.run.solver),
+            "schedule": _spelled(self.run.schedule),
             "warmup": self.schedule.warmup,
             "lr": self.lr,
             "weight_decay": self.run.weight_decay,
@@ -121,6 +127,10 @@ class Setup:
             "precision": precision,
             "device": device,
         }
+
+
+def _spelled(part: str | Spec | Solver | Schedule) -> str:
+    return str(part) if isinstance(part, str | Spec) else type(part).__name__.lower()
 
 
 def resolve(index: int, run: Run, start: Start | None = None) -> Setup:
@@ -159,7 +169,7 @@ def _check_numbers(index: int, run: Run) -> None:
 
 def check_supervision(setup: Setup, supervision: Supervision) -> None:
     """Raise `TrainError` if the loss asks for what the supervision lacks, or cannot read several teachers."""
-    run, needs = f"run {setup.index} (loss {setup.run.loss})", setup.loss.needs
+    run, needs = f"run {setup.index} (loss {setup.label})", setup.loss.needs
     if supervision.teachers > 1 and "teachers" not in needs:
         raise TrainError(
             f"{run} takes one teacher and its supervision has {supervision.teachers}; set pick, average them, or use a "

@@ -159,7 +159,7 @@ def make_slices(
                 start=start,
                 stop=stop,
                 loss=loss,
-                label=str(members[0].run.loss),
+                label=members[0].label,
                 supervisions=tuple(theirs),
                 memory=memory,
                 w_gt=torch.tensor(weights, dtype=dtype, device=device).view(-1, 1, 1),
