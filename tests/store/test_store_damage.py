@@ -106,6 +106,17 @@ def test_chunks_swapped_between_parts_are_damage(cache, bank_dir):
     read_all(cache, bank_dir)
 
 
+def test_metadata_that_say_the_same_in_other_bytes_are_damage(cache, bank_dir):
+    for name in ("zarr.json", "ids/zarr.json"):
+        path = part_of(bank_dir, 0) / name
+        sound = path.read_bytes()
+        path.write_bytes(sound.replace(b"\n", b" "))
+        assert json.loads(path.read_bytes()) == json.loads(sound)
+        with pytest.raises(Damaged, match=r"zarr\.json: its bytes do not match the committed sha256 \(rows 0-6\)"):
+            read_all(cache, bank_dir)
+        path.write_bytes(sound)
+
+
 def test_swapped_commits_and_folders_are_damage(cache, bank_dir):
     a, b = (bank_dir / "commits" / f"00000{i}.json" for i in (0, 1))
     first, second = a.read_bytes(), b.read_bytes()
