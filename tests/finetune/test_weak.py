@@ -39,6 +39,7 @@ def weights(model: nn.Module) -> torch.Tensor:
 def test_overfits_a_few_images(few):
     model, curves = fitted(few, seed=0)
     assert not model.training
+    assert all(v.is_contiguous() for v in model.state_dict().values())
     with torch.no_grad():
         guesses = model(few[0].float() / 127.5 - 1).argmax(1)
     assert torch.equal(guesses, few[1])

@@ -41,7 +41,7 @@ CLASSES = (
 SPACES = ("pretrain", "train", "pool")
 """Name spaces of indices; an image of one is never drawn from the seed of another."""
 
-TRAIN_PER_CLASS = 20
+TRAIN_PER_CLASS = 16
 """Images per class and domain on which weak supervisors are trained (space "train", indices 0, 1, ...)."""
 
 POOL_PER_CLASS = 100

@@ -105,7 +105,7 @@ def finish(canvas: Image.Image | NDArray[Any]) -> NDArray[np.uint8]:
     """Average a full-size canvas (image, or values in 0..255) down to uint8 [SIZE, SIZE, 3]."""
     if not isinstance(canvas, Image.Image):
         canvas = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
-    small = np.asarray(canvas.reduce(GRAIN))
+    small = np.array(canvas.reduce(GRAIN))
     return np.repeat(small[:, :, None], 3, 2) if small.ndim == 2 else small
 
 
