@@ -86,6 +86,22 @@ def test_pgr_zs_starts_from_the_better_of_weak_and_zero_shot() -> None:
         assert table.cell("clipart", "kd+lp", "pgr_zs").value == pytest.approx(expected)
 
 
+def test_of_ceilings_with_one_accuracy_that_of_the_own_head_is_taken() -> None:
+    """Only the intervals can tell them apart: the other head's ceiling is right on other items."""
+    _, systems = world(seeds=2)
+    correct = dict(systems["clipart"].correct)
+    correct["ceiling+lp"] = [run[::-1].copy() for run in correct["ceiling+proto"]]
+    one = Systems(items=systems["clipart"].items, correct=correct, seeds=[0, 1], weak_seeds=[0, 1])
+    rows = rows_of("clipart", one)
+    resamples = one.resamples()
+    means = {name: resamples.means(c) for name, c in correct.items()}
+    for table in (summarise(rows, {"clipart": one}), summarise(rows[::-1], {"clipart": one})):
+        for name, ceiling in (("cpl", "ceiling+proto"), ("kd+lp", "ceiling+lp")):
+            expected = resamples.pgr(means["weak"], means[name], means[ceiling]).interval
+            assert expected is not None
+            assert table.cell("clipart", name, "pgr").low == pytest.approx(expected.low, rel=1e-9)
+
+
 def test_the_mean_over_domains(two: tuple[list[Row], dict[str, Systems], Table]) -> None:
     _, systems, table = two
     group = table.groups[-1]
