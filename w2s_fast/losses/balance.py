@@ -47,11 +47,14 @@ def sinkhorn_offsets(logp: Tensor, valid: Tensor | None, mean: Tensor, count: Te
     """
     goal = (count * mean).log().unsqueeze(-2)
     b = torch.zeros_like(goal)
+    empty = goal == -torch.inf
+    padding = None if valid is None else ~valid.unsqueeze(-1)
     for _ in range(ITERATIONS):
-        a = -torch.logsumexp(logp + b, dim=-1, keepdim=True)
-        if valid is not None:
-            a = a.masked_fill(~valid.unsqueeze(-1), -torch.inf)
-        b = goal - torch.logsumexp(logp + a, dim=-2, keepdim=True)
+        rows = torch.log_softmax(logp + b, dim=-1)
+        if padding is not None:
+            rows = rows.masked_fill(padding, -torch.inf)
+        # rows already hold b, so this is goal - logsumexp(logp + a) of the textbook with one kernel less
+        b = torch.where(empty, goal, b + goal - torch.logsumexp(rows, dim=-2, keepdim=True))
     return b
 
 

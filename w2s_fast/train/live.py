@@ -159,7 +159,7 @@ class Live:
             for name, p in theta.items():
                 if not bool(p.isfinite().all()):
                     raise TrainError(
-                        f"run {s.index}: parameter {name!r} of head {s.run.head} starts with values that are not finite"
+                        f"run {s.index}: {name} of its head is not finite at the start; check the text features"
                     )
         return {name: torch.stack([theta[name] for theta in each]) for name in each[0]}
 
