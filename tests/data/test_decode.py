@@ -146,11 +146,19 @@ def png_claiming(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def test_bombs_are_refused_before_decoding() -> None:
-    # 1: Pillow only warns, 2: Pillow raises; both are one error here.
+@pytest.mark.parametrize("bound", [Image.MAX_IMAGE_PIXELS, None])
+def test_bombs_are_refused_before_decoding(bound: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Pillow's own bound is global, and programs switch it off.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", bound)
     for width, height in ((14_000, 14_000), (60_000, 60_000)):
         with pytest.raises(DataError, match=r"bomb.png has .*pixels"):
             decode(png_claiming(width, height), path="bomb.png")
+
+
+def test_a_large_image_is_no_warning() -> None:
+    # Between half of the bound and the bound, Pillow warns; here the file is merely cut short.
+    with pytest.raises(DataError, match=r"large.png is truncated"):
+        decode(png_claiming(10_000, 10_000), path="large.png")
 
 
 def test_bit_flips_never_escape_the_error_tree() -> None:
