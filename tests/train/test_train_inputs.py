@@ -62,6 +62,8 @@ def test_a_good_call_works():
         ),
         (["split 0", "no train rows"], lambda t: {"splits": [split([], [1], [2])]}),
         (["test", "row 120"], lambda t: {"splits": [split([0], [1], [120])]}),
+        (["val has type bool"], lambda t: {"splits": [split([0], np.ones(t.n, bool), [2])]}),
+        (["train has type float"], lambda t: {"splits": [split([0.0, 1.0], [1], [2])]}),
         (["val", "row -1"], lambda t: {"splits": [split([0], [-1], [2])]}),
         (["text features", "(4, 9)"], lambda t: {"start": Start(k=5, d=9, text=t.text[:4])}),
         (["'bf16'", "fp32, fp64"], lambda t: {"precision": "bf16"}),
@@ -87,7 +89,16 @@ def test_errors_say_what_and_where(words, change):
 def test_rows_outside_every_split_may_be_bad():
     t = task()
     part = split(range(10, 60), range(60, 80), range(80, 120))
-    assert attempt(t, x=poked(t.x, 3), splits=[part])[0].status == "ok"
+    sup = Supervision(weak=poked(t.weak, 4))
+    assert attempt(t, x=poked(t.x, 3), splits=[part], supervisions=[sup])[0].status == "ok"
+    for bad in ({"x": poked(t.x, 59)}, {"supervisions": [Supervision(weak=poked(t.weak, 80))]}):
+        with pytest.raises(TrainError, match="uses that row"):
+            attempt(t, splits=[part], **bad)
+
+
+def test_huge_finite_features_are_not_called_bad():
+    t = task()
+    assert attempt(t, x=t.x * 1e37, run=Run(head="linear", loss="kd", epochs=1))[0].status in ("ok", "diverged")
 
 
 def test_no_text():

@@ -59,24 +59,30 @@ def check_inputs(
             place = getattr(setup.run, name)
             if place >= count:
                 raise UsageError(f"run {setup.index}: {name}={place}, and {count} were given (counted from 0)")
-    used = {id(supervisions[s.run.supervision]): s.run.supervision for s in setups}
-    for number in used.values():
-        _check_tables(number, supervisions[number], n=n, k=start.k)
-    if isinstance(table, Tensor) and not _surely_finite(table):
-        for number in sorted({s.run.split for s in setups}):
-            split = check_rows(number, splits[number], n)
-            rows = torch.as_tensor(np.concatenate([split.train, split.val, split.test])).to(table.device)
-            bad = (~table.index_select(0, rows).isfinite().all(dim=1)).nonzero()
-            if len(bad):
-                raise TrainError(
-                    f"features of row {int(rows[bad[0, 0]])} are not finite ({len(bad)} such rows in split {number}); "
-                    "extract them again or leave them out of the split"
-                )
+    numbers = sorted({s.run.split for s in setups})
+    parts = [check_rows(number, splits[number], n) for number in numbers]
+    rows = (
+        np.unique(np.concatenate([r for p in parts for r in (p.train, p.val, p.test)]))
+        if parts
+        else np.empty(0, np.int64)
+    )
+    for number in sorted({s.run.supervision for s in setups}):
+        _check_tables(number, supervisions[number], n=n, k=start.k, rows=rows)
+    if isinstance(table, Tensor):
+        bad = _not_finite(table, rows)
+        if bad is not None:
+            number = next(
+                c for c, p in zip(numbers, parts, strict=True) if bad in np.concatenate([p.train, p.val, p.test])
+            )
+            raise TrainError(
+                f"features of row {bad} are not finite, and split {number} uses that row; "
+                "extract them again or leave it out"
+            )
 
 
 def check_rows(number: int, split: SplitRows, n: int) -> HostSplit:
     """The split as int64 arrays; raises if it has no train rows or a row number outside the table of n."""
-    found = {name: _rows(getattr(split, name)) for name in ("train", "val", "test")}
+    found = {name: _rows(getattr(split, name), f"split {number}: {name}") for name in ("train", "val", "test")}
     for name, rows in found.items():
         outside = rows[(rows < 0) | (rows >= n)]
         if len(outside):
@@ -86,11 +92,16 @@ def check_rows(number: int, split: SplitRows, n: int) -> HostSplit:
     return HostSplit(**found)
 
 
-def _rows(rows: ArrayLike) -> NDArray[np.int64]:
-    return np.asarray(rows, dtype=np.int64).reshape(-1)
+def _rows(rows: ArrayLike, what: str) -> NDArray[np.int64]:
+    found = np.asarray(rows)
+    if found.size and (found.dtype.kind not in "iu" or found.ndim != 1):
+        raise TrainError(
+            f"{what} has type {found.dtype} and shape {found.shape}; give row numbers, as np.nonzero(mask)[0]"
+        )
+    return found.astype(np.int64).reshape(-1)
 
 
-def _check_tables(number: int, s: Supervision, *, n: int, k: int) -> None:
+def _check_tables(number: int, s: Supervision, *, n: int, k: int, rows: NDArray[np.int64]) -> None:
     where = f"supervision {number}"
     if s.weak.ndim not in (2, 3) or s.weak.shape[0] != n:
         raise TrainError(f"{where}: weak logits have shape {tuple(s.weak.shape)}; {n} rows of features need [{n}, {k}]")
@@ -113,19 +124,30 @@ def _check_tables(number: int, s: Supervision, *, n: int, k: int) -> None:
         table = getattr(s, name)
         if table is None:
             continue
-        bad = () if _surely_finite(table) else (~table.isfinite()).nonzero()
-        if len(bad):
+        bad = _not_finite(table, rows)
+        if bad is not None:
             raise TrainError(
-                f"{where}: {name} of row {int(bad[0, 0])} is not finite; put a number there "
-                "(probabilities enter by Supervision.from_probabilities)"
+                f"{where}: {name} of row {bad} is not finite, and a split uses that row; leave it out "
+                "(zero probabilities enter by Supervision.from_probabilities)"
             )
         if name == "weight" and bool((table < 0).any()):
             raise TrainError(f"{where}: weight of row {int((table < 0).nonzero()[0, 0])} is negative")
 
 
-def _surely_finite(table: Tensor) -> bool:
-    """One cheap pass: NaN and infinity survive a sum; False may also be an overflow of finite numbers."""
-    return bool(table.sum().isfinite())
+def _not_finite(table: Tensor, rows: NDArray[np.int64]) -> int | None:
+    """The first of the given rows that holds NaN or infinity."""
+    # NaN and infinity survive a sum, and one pass of it is cheap; an overflow only costs the second look
+    if bool(table.sum().isfinite()):
+        return None
+    fine = (
+        table.index_select(0, torch.as_tensor(rows).to(table.device))
+        .reshape(len(rows), -1)
+        .isfinite()
+        .all(dim=1)
+        .cpu()
+        .numpy()
+    )
+    return None if bool(fine.all()) else int(rows[~fine][0])
 
 
 def _check_range(what: str, table: Tensor, low: int, high: int) -> None:
