@@ -105,6 +105,22 @@ def test_listing_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_listings_are_json_and_complete():
+    import json
+
+    from w2s_fast import heads
+
+    for family, some in ((losses, "aux_conf"), (heads, "prototype")):
+        records = family.describe()
+        assert [r["name"] for r in records] == list(family.names())
+        assert json.loads(json.dumps(records)) == records
+        assert all(r["about"] and r["source"] and "tau_s" in r["parameters"] for r in records)
+        for r in records:
+            args = {k: v for k, v in r["parameters"].items() if v is not None}
+            family.make(f"{r['name']}({', '.join(f'{k}={v!r}' for k, v in args.items())})")
+        assert some in {r["name"] for r in records}
+
+
 def test_third_party_losses_come_by_entry_point(monkeypatch):
     from importlib.metadata import EntryPoint
 

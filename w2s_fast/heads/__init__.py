@@ -39,6 +39,7 @@ __all__ = [
     "Head",
     "Start",
     "Theta",
+    "describe",
     "export_classifier",
     "find",
     "load_head",
@@ -72,6 +73,23 @@ def make(head: str | Spec | Head) -> Head:
         raise UsageError(f"{head!r} is not a head: give a name such as 'linear', or a Head object")
     spec = parse(head)
     return build(find(spec.name), spec, what="head")
+
+
+def describe() -> list[dict[str, Any]]:
+    """One record per head for listings: name, parameters with defaults, source; imports every head."""
+    from w2s_fast.heads.fields import parameters
+
+    return [
+        {
+            "name": name,
+            "about": (cls.__doc__ or "").strip().partition("\n")[0],
+            "parameters": parameters(cls),
+            "default_lr": cls.default_lr,
+            "source": cls.source,
+        }
+        for name in names()
+        for cls in [find(name)]
+    ]
 
 
 def __getattr__(name: str) -> Any:

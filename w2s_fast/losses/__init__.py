@@ -53,6 +53,7 @@ __all__ = [
     "Supervision",
     "TargetLoss",
     "Weak",
+    "describe",
     "find",
     "ground_truth",
     "make",
@@ -91,6 +92,26 @@ def make(loss: str | Spec | Loss | Callable[..., Any]) -> Loss:
     if isinstance(loss, type) or not callable(loss):
         raise UsageError(f"{loss!r} is not a loss: give a name such as 'kd', a Loss, or a function (z, weak, batch)")
     return CallableLoss(fn=loss)
+
+
+def describe() -> list[dict[str, Any]]:
+    """One record per loss for listings: name, parameters with defaults, formula, source; imports every loss."""
+    from w2s_fast.losses.fields import parameters
+
+    return [
+        {
+            "name": name,
+            "about": (cls.__doc__ or "").strip().partition("\n")[0],
+            "parameters": parameters(cls),
+            "equation": cls.equation,
+            "source": cls.source,
+            "verified": cls.verified,
+            "needs": sorted(cls.needs),
+            "default_head": cls.default_head,
+        }
+        for name in names()
+        for cls in [find(name)]
+    ]
 
 
 def __getattr__(name: str) -> Any:

@@ -41,6 +41,11 @@ def build(cls: type[T], spec: Spec, *, what: str) -> T:
     return check(cls(**args), what=what, name=spec.name)
 
 
+def parameters(cls: type[Any]) -> dict[str, Any]:
+    """What a spec may set, with the defaults; a field without one is `...`."""
+    return {f.name: "..." if f.default is MISSING else f.default for f in fields(cls) if f.init}
+
+
 def check(made: T, *, what: str, name: str | None = None) -> T:
     """`made` with integers in real fields turned to floats; `SpecError` if a value has a wrong type or range."""
     limits: Limits = getattr(made, "limits", {})
