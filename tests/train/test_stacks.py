@@ -96,7 +96,7 @@ def test_a_seed_changes_start_and_order_and_nothing_else_does():
     assert gap(c.theta["last"], d.theta["last"]) > 1e-6, "the order alone moves a run that starts from text"
     assert a.curves["acc_test"][0] != b.curves["acc_test"][0] and c.curves["acc_test"][0] == d.curves["acc_test"][0]
     again = fits(t, [base], [thirds(t.n, 60)])[0]
-    assert gap(a.theta["last"], again.theta["last"]) == 0
+    assert gap(a.theta["last"], again.theta["last"]) < 1e-12
 
 
 def test_order_depends_on_its_three_numbers_alone():
@@ -212,7 +212,7 @@ def test_scaling_prototypes_and_learning_rate_together_changes_nothing():
 def test_cpl_is_kd_on_the_prototype_head():
     t = task()
     a, b = fits(t, [Run(head="prototype", loss=name, batch_size=16) for name in ("cpl", "kd")], [thirds(t.n, 60)])
-    assert gap(a.theta["last"], b.theta["last"]) == 0
+    assert gap(a.theta["last"], b.theta["last"]) < 1e-12
     assert a.resolved["tau_s"] == 0.05 and a.resolved["tau_w"] == 1.0
 
 
