@@ -1,4 +1,4 @@
-"""Images to banks: the numbers are the encoder's own, failures keep their row, and a kill at any time changes nothing."""
+"""Images to banks: the numbers are the encoder's own, failures keep their row, a kill at any time changes nothing."""
 
 import random
 import signal

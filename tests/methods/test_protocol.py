@@ -16,7 +16,61 @@ from w2s_fast.methods.results import Results
 from w2s_fast.methods.task import Task
 
 SHORT = {"epochs": 3, "batch_size": 64}
-KEYS = ["schema", "run_id", "status", "data", "domain", "weak", "weak_seed", "strong", "method", "head", "loss", "init", "init_norm", "feat_scale", "template", "supervision", "seed", "split_seed", "selection", "selected_epoch", "acc_weak", "acc_zero_shot", "acc_fusion", "acc_w2s", "acc_ceiling", "acc_ceiling_best", "pgr", "pgr_best", "pgr_zs", "pgr_flag", "agreement", "agree_right", "agree_wrong", "n_train", "n_test", "optimizer", "schedule", "lr", "warmup", "weight_decay", "epochs", "batch_size", "tau_s", "tau_w", "precision", "device", "seconds", "split_hash", "feature_key", "weak_key", "text_key", "preds", "code"]
+KEYS = [
+    "schema",
+    "run_id",
+    "status",
+    "data",
+    "domain",
+    "weak",
+    "weak_seed",
+    "strong",
+    "method",
+    "head",
+    "loss",
+    "init",
+    "init_norm",
+    "feat_scale",
+    "template",
+    "supervision",
+    "seed",
+    "split_seed",
+    "selection",
+    "selected_epoch",
+    "acc_weak",
+    "acc_zero_shot",
+    "acc_fusion",
+    "acc_w2s",
+    "acc_ceiling",
+    "acc_ceiling_best",
+    "pgr",
+    "pgr_best",
+    "pgr_zs",
+    "pgr_flag",
+    "agreement",
+    "agree_right",
+    "agree_wrong",
+    "n_train",
+    "n_test",
+    "optimizer",
+    "schedule",
+    "lr",
+    "warmup",
+    "weight_decay",
+    "epochs",
+    "batch_size",
+    "tau_s",
+    "tau_w",
+    "precision",
+    "device",
+    "seconds",
+    "split_hash",
+    "feature_key",
+    "weak_key",
+    "text_key",
+    "preds",
+    "code",
+]
 
 
 def log_softmax(z: np.ndarray) -> np.ndarray:
@@ -167,7 +221,7 @@ def test_best_head_becomes_a_module_a_file_and_a_classifier(tmp_path: Path) -> N
         said = module(task.features[rows]).argmax(1).numpy()
         assert (said == best.scored.fit.predicted["weak_val"]).all()
         path = best.save(tmp_path / name)
-        head, theta, card = load_head(path)
+        _, theta, card = load_head(path)
         assert card["classes"] == list(task.classes) and set(theta) == set(best.theta)
         matrix = best.export(tmp_path / f"{name}-zs")
         from safetensors.torch import load_file

@@ -70,6 +70,14 @@ class Opener(Protocol):
     def __call__(self, model: ModelName, options: Options) -> FrozenEncoder: ...
 
 
+TEXTLESS = frozenset({"timm", "torchvision", "weak"})
+
+
+def may_have_text(model: str) -> bool:
+    """Whether the model's library has text towers at all, so that it is worth loading to look for one."""
+    return parse_model(model).library not in TEXTLESS
+
+
 def libraries() -> dict[str, str]:
     """All known library names with "module:attribute", third-party ones included; imports none of them."""
     return {**{e.name: e.value for e in entry_points(group=GROUP)}, **LIBRARIES}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from w2s_fast.backbones import open_encoder
 from w2s_fast.backbones.text import text_features
-from w2s_fast.core.hashing import digest_json
+from w2s_fast.core.hashing import digest_ids, digest_json
 from w2s_fast.core.paths import cache_root
 from w2s_fast.extract.options import ExtractOptions
 from w2s_fast.store.keys import bank_key
@@ -78,7 +77,7 @@ def extract_text(
             stored="f32",
             producer={"model": model},
         )
-    rows_digest = hashlib.sha256("\n".join(prompts.ids).encode()).hexdigest()
+    rows_digest = digest_ids(prompts.ids)
     complete_bank(directory, rows=count, rows_digest=rows_digest)
     key = bank_key(ingredients)
     write_ref(

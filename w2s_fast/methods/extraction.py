@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from w2s_fast.backbones import may_have_text
 from w2s_fast.core.errors import MissingText
 from w2s_fast.core.paths import cache_root
 from w2s_fast.data import canonical, expand_data, open_manifest
@@ -36,7 +37,7 @@ def extract_all(
     """Fill the cache for every data set x model and yield one record per bank: model, data, key, rows, failures, ...
 
     Every data set is read once for all models. A model with a text tower also gets the text bank of the class names;
-    where there is none, or a name has no token, `say` is told. Defaults: the embedded drawn domains, CLIP and weak CNNs.
+    where there is none, or a name has no token, `say` is told. Defaults: the embedded world.
     """
     from w2s_fast.extract.worker import extract
 
@@ -55,7 +56,7 @@ def extract_all(
         for done in extract(manifest, encoders, data=name, options=options, cache=cache, on_progress=on_progress):
             yield asdict(done)
         for model in chosen:
-            if not supervisors.is_supervisor(model):
+            if may_have_text(model) and not supervisors.is_supervisor(model):
                 _text_bank(model, manifest, prompts, options=options, cache=cache, say=tell)
 
 

@@ -17,7 +17,7 @@ from w2s_fast.losses import Supervision, ground_truth
 from w2s_fast.methods.presets import Method, resolve, short
 from w2s_fast.methods.results import Results
 from w2s_fast.methods.score import Scored, score
-from w2s_fast.methods.settings import Settings, grid_of, passed_on
+from w2s_fast.methods.settings import Point, Settings, grid_of, passed_on
 from w2s_fast.methods.task import Task
 from w2s_fast.train import Fit, Run, fit_heads
 
@@ -92,10 +92,11 @@ def plan_arms(
         raise UsageError("no seeds: give at least one (--seeds 1)")
     pairs = task.pairs(numbers)
     arms: list[Arm] = []
-    for settings, head_parameters, loss_parameters in grid_of(grid):
-        resolved = settings.resolved(task.manifest.defaults)
-        for method in methods:
-            variant = _variant(method, head_parameters, loss_parameters)
+    for point in grid_of(grid):
+        resolved = point.settings.resolved(task.manifest.defaults)
+        variants = [_variant(method, point) for method in methods]
+        _all_taken(variants, {**point.of_head, **point.of_loss})
+        for variant in variants:
             arms += [
                 Arm(method=variant, settings=resolved, seed=s, weak_seed=w, supervision=supervision) for s, w in pairs
             ]
@@ -159,15 +160,25 @@ def _device(device: str) -> str:
     return device
 
 
-def _variant(method: Method, of_head: dict[str, Any], of_loss: dict[str, Any]) -> Method:
-    """The method with those parameters that its head and its loss have, both checked."""
-    head = passed_on(method.head, of_head, cls=heads.find(method.head.name))
+def _variant(method: Method, point: Point) -> Method:
+    """The method at a point of the grid: with those parameters that its head and its loss have, and named after it."""
+    head = passed_on(method.head, point.of_head, cls=heads.find(method.head.name))
     loss = method.loss
     if isinstance(loss, Spec):
-        loss = passed_on(loss, of_loss, cls=losses.find(loss.name))
+        loss = passed_on(loss, point.of_loss, cls=losses.find(loss.name))
     heads.make(head)
     losses.make(loss)
-    return replace(method, head=head, loss=loss)
+    return replace(method, name=f"{method.name}[{point.label}]" if point.label else method.name, head=head, loss=loss)
+
+
+def _all_taken(variants: Sequence[Method], parameters: dict[str, Any]) -> None:
+    """Refuse a parameter that not one of the methods has, or has with such a value."""
+    specs = [spec for m in variants for spec in (m.head, m.loss) if isinstance(spec, Spec)]
+    for name, value in parameters.items():
+        if not any(spec.args.get(name) == value for spec in specs):
+            raise UsageError(
+                f"{name}={value!r} fits none of {', '.join(m.name for m in variants)} (see: w2s-fast heads)"
+            )
 
 
 def _needs_text(task: Task, arms: Sequence[Arm]) -> None:
@@ -197,15 +208,28 @@ def _ceilings(task: Task, arms: Sequence[Arm]) -> list[Arm]:
             init = "text" if task.text is not None else "random"
             head = f"prototype(init='{init}')" if name == "prototype" else name
             wanted[str(parse(head)), first] = None
+    names = _ceiling_names(list(wanted))
     return [
         Arm(
-            method=Method(name=f"ceiling+{short(parse(head))}", head=parse(head), loss=Spec(name="ce")),
+            method=Method(name=name, head=parse(head), loss=Spec(name="ce")),
             settings=settings,
             seed=seed,
             weak_seed=None,
             supervision="gt",
             ceiling=True,
         )
-        for head, settings in wanted
+        for (head, settings), name in zip(wanted, names, strict=True)
         for seed in dict.fromkeys(arm.seed for arm in arms)
+    ]
+
+
+def _ceiling_names(wanted: list[tuple[str, Settings]]) -> list[str]:
+    """ceiling+lp, ceiling+proto; with the head, and a number per settings, where one name would stand for several."""
+    short_names = [f"ceiling+{short(parse(head))}" for head, _ in wanted]
+    settings = list(dict.fromkeys(s for _, s in wanted))
+    return [
+        name
+        if short_names.count(name) == 1
+        else f"{name}[{head}" + (f", settings {settings.index(s) + 1}]" if len(settings) > 1 else "]")
+        for name, (head, s) in zip(short_names, wanted, strict=True)
     ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from w2s_fast.backbones import may_have_text
 from w2s_fast.core.errors import BankMissing, DataError, MissingText, UsageError
 from w2s_fast.core.paths import cache_root
 from w2s_fast.data import canonical, open_manifest
@@ -198,6 +199,8 @@ def _text(
 ) -> tuple[torch.Tensor | None, str | None, float, str | None]:
     from w2s_fast.extract.text import Prompts, extract_text
 
+    if not may_have_text(source.strong):
+        return None, f"n/a: {source.strong} has no text tower", 100.0, None
     prompts = Prompts(classes=manifest.classes, templates=source.templates)
     root = cache_root(cache)
     try:

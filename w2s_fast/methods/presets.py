@@ -20,7 +20,7 @@ HEAD_ALIASES = {"linear": "lp", "prototype": "proto"}
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A head and a loss under one name; `source` is the paper, `verified` false where a formula could not be checked."""
+    """A head and a loss under one name; `source` is the paper, `verified` false if its formula could not be checked."""
 
     name: str
     head: Spec

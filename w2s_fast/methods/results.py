@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CRITERION = {"last": "agree_val", "weak_val": "agree_val", "oracle": "acc_val", "test_best": "acc_test"}
 """By which curve `best` compares runs under a selection."""
+CEILING_SELECTION = {"last": "last", "weak_val": "oracle", "oracle": "oracle", "test_best": "test_best"}
+"""Under which selection the ceiling is read that a student's selection is measured against."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,7 +53,8 @@ class Results:
         """Domain -> item numbers and correctness per system, as intervals need them."""
         found: dict[str, Systems] = {}
         for kept in self.kept:
-            correct = {name: kept.correct(name, selection=selection) for name in kept.names()}
+            read = {True: CEILING_SELECTION.get(selection, selection), False: selection}
+            correct = {name: kept.correct(name, selection=read[name.startswith("ceiling+")]) for name in kept.names()}
             found[kept.domain] = Systems(
                 items=kept.items(),
                 correct={name: c for name, c in correct.items() if c},
@@ -77,7 +80,7 @@ class Results:
         return out
 
     def curves(self) -> list[dict[str, Any]]:
-        """One record per run and epoch: method, domain, seed, weak_seed, epoch, and each curve's value (None for NaN)."""
+        """One record per run and epoch: method, seed, weak_seed, epoch, and each curve's value (None for NaN)."""
         out: list[dict[str, Any]] = []
         for one in self.fits:
             for epoch in range(one.fit.run.epochs + 1):

@@ -18,15 +18,12 @@ from w2s_fast.core.version import CODE
 from w2s_fast.data.splits import Split
 from w2s_fast.methods import references
 from w2s_fast.methods.predictions import Predictions, System
-from w2s_fast.methods.results import Results
+from w2s_fast.methods.results import CEILING_SELECTION, Results
 from w2s_fast.methods.task import Task
-from w2s_fast.train import Fit
+from w2s_fast.train import SELECTIONS, Fit
 
 if TYPE_CHECKING:
     from w2s_fast.methods.fit import Arm
-
-CEILING_SELECTION = {"last": "last", "weak_val": "oracle", "oracle": "oracle", "test_best": "test_best"}
-"""Under which selection the ceiling is read that a student's selection is measured against."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,10 +55,8 @@ def score(task: Task, scored: Sequence[Scored], *, mode: str, precision: str, de
             name=one.arm.method.name, seed=one.arm.seed, weak_seed=one.arm.weak_seed, run_id=run_id, labels=labels
         )
         context = _Context(task=task, ceilings=ceilings, said=said, better=better, mode=mode)
-        for selection in labels or ("last",):
-            row = _row(one, selection, context)
-            row.update(run_id=run_id, precision=precision, device=device)
-            rows.append(row)
+        for selection in [s for s in SELECTIONS if s in labels] or ["last"]:
+            rows.append(_row(one, selection, context, run_id=run_id, precision=precision, device=device))
     for system in said.systems(scored):
         systems[system.run_id] = system
     kept = Predictions(
@@ -131,7 +126,7 @@ def _weak_seed(task: Task, one: Scored) -> int:
     return one.arm.weak_seed if one.arm.weak_seed is not None else task.pairs([one.arm.seed])[0][1]
 
 
-def _row(one: Scored, selection: str, context: _Context) -> Row:
+def _row(one: Scored, selection: str, context: _Context, *, run_id: str, precision: str, device: str) -> Row:
     task, arm, fit, said = context.task, one.arm, one.fit, context.said
     test = np.asarray(one.split.test)
     weak_seed = _weak_seed(task, one)
@@ -153,6 +148,7 @@ def _row(one: Scored, selection: str, context: _Context) -> Row:
     resolved, head = fit.resolved, fit.head
     return Row(
         schema=SCHEMA,
+        run_id=run_id,
         status=fit.status,
         data=task.data,
         domain=task.domain,
@@ -196,6 +192,8 @@ def _row(one: Scored, selection: str, context: _Context) -> Row:
         batch_size=fit.run.batch_size,
         tau_s=resolved.get("tau_s"),
         tau_w=resolved.get("tau_w"),
+        precision=precision,
+        device=device,
         seconds=fit.seconds["total"],
         split_hash=one.split.digest,
         feature_key=task.keys.get("features"),
@@ -208,7 +206,7 @@ def _row(one: Scored, selection: str, context: _Context) -> Row:
 
 
 def _ceilings_of(one: Scored, selection: str, context: _Context) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Correctness of the same head's ceiling and of the best ceiling, which is chosen on hold-val, never on the test."""
+    """Correctness of the same head's ceiling and of the best one, which is chosen on hold-val, never on the test."""
     read = CEILING_SELECTION[selection]
     mine = [c for c in context.ceilings if c.arm.seed == one.arm.seed]
     same = next((c for c in mine if c.arm.ceiling_key == one.arm.ceiling_key), None)

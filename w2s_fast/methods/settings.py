@@ -56,11 +56,18 @@ class Settings:
         return self
 
 
-def grid_of(values: Mapping[str, Any]) -> list[tuple[Settings, dict[str, Any], dict[str, Any]]]:
-    """Every point of the grid that list values span: (settings, parameters of the head, parameters of the loss).
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One point of a grid: settings, parameters for heads and losses, and `label`, the values of its true axes."""
 
-    An unknown key is a `UsageError` with the nearest one.
-    """
+    settings: Settings
+    of_head: dict[str, Any]
+    of_loss: dict[str, Any]
+    label: str
+
+
+def grid_of(values: Mapping[str, Any]) -> list[Point]:
+    """Every point of the grid that list values span; an unknown key is a `UsageError` with the nearest one."""
     known = [f.name for f in fields(Settings)]
     for key in values:
         if key not in known and key not in HEAD_PARAMETERS and key not in LOSS_PARAMETERS:
@@ -68,14 +75,16 @@ def grid_of(values: Mapping[str, Any]) -> list[tuple[Settings, dict[str, Any], d
             raise UsageError(f"unknown setting {key!r}{nearest(key, every)}")
     given = {k: v for k, v in values.items() if v is not None}
     axes = [v if isinstance(v, list | tuple) else [v] for v in given.values()]
-    points: list[tuple[Settings, dict[str, Any], dict[str, Any]]] = []
-    for point in itertools.product(*axes):
-        chosen = dict(zip(given, point, strict=True))
+    long = {k for k, axis in zip(given, axes, strict=True) if len(axis) > 1}
+    points: list[Point] = []
+    for values_here in itertools.product(*axes):
+        chosen = dict(zip(given, values_here, strict=True))
         points.append(
-            (
-                _typed({k: v for k, v in chosen.items() if k in known}),
-                {k: v for k, v in chosen.items() if k in HEAD_PARAMETERS},
-                {k: v for k, v in chosen.items() if k in LOSS_PARAMETERS},
+            Point(
+                settings=_typed({k: v for k, v in chosen.items() if k in known}),
+                of_head={k: v for k, v in chosen.items() if k in HEAD_PARAMETERS},
+                of_loss={k: v for k, v in chosen.items() if k in LOSS_PARAMETERS},
+                label=", ".join(f"{k}={v}" for k, v in chosen.items() if k in long),
             )
         )
     return points
@@ -94,6 +103,11 @@ def _typed(values: dict[str, Any]) -> Settings:
 
 
 def passed_on(spec: Spec, parameters: Mapping[str, Any], *, cls: type[Any]) -> Spec:
-    """The spec with those of the parameters that its class has; they win over the spec's own."""
-    known = {getattr(cls, "arguments", {}).get(f.name, f.name) for f in fields(cls)}
-    return spec.with_args({k: v for k, v in parameters.items() if k in known})
+    """The spec with those of the parameters that its class has, and whose value it knows; they win over its own."""
+    taken: dict[str, Any] = {}
+    for f in fields(cls):
+        argument = getattr(cls, "arguments", {}).get(f.name, f.name)
+        known = getattr(cls, "limits", {}).get(f.name)
+        if argument in parameters and not (isinstance(known, tuple) and parameters[argument] not in known):
+            taken[argument] = parameters[argument]
+    return spec.with_args(taken)
