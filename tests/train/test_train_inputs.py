@@ -43,6 +43,7 @@ def test_a_good_call_works():
         (["row 7", "not finite", "split 0"], lambda t: {"x": poked(t.x, 7)}),
         (["row 7", "not finite"], lambda t: {"x": poked(t.x, 7, float("inf"))}),
         (["shape (120,)"], lambda t: {"x": t.x[:, 0]}),
+        (["ndarray", "torch.as_tensor"], lambda t: {"x": t.x.numpy()}),
         (["8 dimensions", "d=9"], lambda t: {"x": t.x[:, :8]}),
         (["truth", "(119,)", "120"], lambda t: {"truth": t.y[:-1]}),
         (["truth 5 of row 3", "0..4"], lambda t: {"truth": torch.where(torch.arange(t.n) == 3, 5, t.y)}),

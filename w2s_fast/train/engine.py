@@ -45,6 +45,10 @@ def fit_heads(
     precision: `fp32` (IEEE) or `fp64`. on_progress is told (runs done, runs in all). All arguments are checked before
     the first run starts; raises `UsageError`, `SpecError` or `TrainError`.
     """
+    if not isinstance(x, Tensor) and not hasattr(x, "batches"):
+        raise UsageError(
+            f"features are a {type(x).__name__}; give a tensor f[N, d] (torch.as_tensor), or a Features object"
+        )
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     for name in selections:
