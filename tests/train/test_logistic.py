@@ -1,4 +1,4 @@
-"""Trained to convergence, a ceiling is multinomial logistic regression: scikit-learn's optimum, parameter by parameter."""
+"""Trained to convergence, a ceiling is multinomial logistic regression: the optimum of scikit-learn."""
 
 from __future__ import annotations
 
