@@ -18,6 +18,7 @@ from w2s_fast.data.manifest import Manifest
 from w2s_fast.methods import supervisors
 from w2s_fast.methods.task import Say, Task
 from w2s_fast.store.bank import Bank, open_bank, rows_of
+from w2s_fast.store.refs import read_ref
 
 if TYPE_CHECKING:
     from w2s_fast.extract.options import ExtractOptions
@@ -86,6 +87,8 @@ def open_task(
     manifest = source.manifest(cache)
     tell = say or (lambda _: None)
     teachers = supervisors.of(source.weak, manifest, data=data, cache=cache, count=weak_seeds)
+    if not supervisors.is_supervisor(weak) and not _there(weak, data, cache, options):
+        supervisors.check_outputs(weak, manifest, data=data, cache=cache, options=options)
     banks = prepare(
         manifest,
         [strong, *teachers.values()],
@@ -154,6 +157,10 @@ def prepare(
     return banks
 
 
+def _there(model: str, data: str, cache: str | Path | None, options: ExtractOptions | None) -> bool:
+    return read_ref(cache_root(cache), model=model, data=data, options=_in_key(options)) is not None
+
+
 def _in_key(options: ExtractOptions | None) -> dict[str, Any]:
     from w2s_fast.extract.options import ExtractOptions
 
@@ -184,13 +191,8 @@ def kept(manifest: Manifest, rows: np.ndarray) -> Manifest:
 
 def _weak_logits(bank: Bank, manifest: Manifest, *, model: str, data: str) -> torch.Tensor:
     logits = bank.logits()
-    k = len(manifest.classes)
-    if logits is None or logits.shape[1] != k:
-        has = "no classifier" if logits is None else f"{logits.shape[1]} classes"
-        raise DataError(
-            f"the weak model {model} has {has}, {data} has {k} classes; "
-            f"train one on its D_train: w2s-fast weak --data {data} --model {model} --name NAME"
-        )
+    if logits is None or logits.shape[1] != len(manifest.classes):
+        raise supervisors.other_classes(model, manifest, None if logits is None else logits.shape[1], data=data)
     return logits[torch.from_numpy(rows_of(bank, manifest.ids))]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from w2s_fast.backbones import libraries, parse_model
+from w2s_fast.backbones import libraries, open_encoder, parse_model
 from w2s_fast.backbones.embedded import shipped_card, shipped_seeds
 from w2s_fast.backbones.weak import d_train_ids, list_supervisors, read_card, supervisor_dir
 from w2s_fast.core.errors import DataError, ModelError, UsageError, nearest
@@ -14,6 +14,9 @@ from w2s_fast.core.hashing import digest_ids
 from w2s_fast.core.paths import cache_root
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.splits import halves
+
+if TYPE_CHECKING:
+    from w2s_fast.extract.options import ExtractOptions
 
 SHIPPED = "drawn:cnn"
 
@@ -87,12 +90,8 @@ def check(model: str, manifest: Manifest, *, data: str, cache: str | Path | None
     shipped = parsed.library == "drawn"
     directory = None if shipped else supervisor_dir(parsed.name, data, seed, cache_root(cache))
     card = shipped_card(data, seed) if directory is None else read_card(directory)
-    classes = tuple(card["classes"])
-    if len(classes) != len(manifest.classes):
-        raise DataError(
-            f"{model} tells {len(classes)} classes apart, {data} has {len(manifest.classes)}; "
-            f"train one for these: w2s-fast weak --data {data} --name NAME"
-        )
+    if len(card["classes"]) != len(manifest.classes):
+        raise other_classes(model, manifest, len(card["classes"]), data=data)
     d_train, pool, _ = halves(manifest)
     if card["d_train_digest"] == digest_ids(sorted(manifest.ids[r] for r in d_train)):
         return
@@ -108,6 +107,33 @@ def check(model: str, manifest: Manifest, *, data: str, cache: str | Path | None
                 f"{model} was trained on an image of the pool of {data} ({manifest.uris[row]}), so its labels there "
                 f"are not weak; train one on D_train: w2s-fast weak --data {data} --name NAME"
             )
+
+
+def check_outputs(
+    model: str,
+    manifest: Manifest,
+    *,
+    data: str,
+    cache: str | Path | None = None,
+    options: ExtractOptions | None = None,
+) -> None:
+    """Refuse a library model as a weak model whose logits are not the manifest's classes, before any extraction."""
+    from PIL import Image
+
+    flags = {} if options is None else {k: getattr(options, k) for k in ("random_weights", "allow_mismatch")}
+    encoder = open_encoder(model, data=data, cache=cache_root(cache), **flags)
+    _, logits = encoder.encode(encoder.prepare(Image.new("RGB", (64, 64)))[None])
+    if logits is None or logits.shape[1] != len(manifest.classes):
+        raise other_classes(model, manifest, None if logits is None else logits.shape[1], data=data)
+
+
+def other_classes(model: str, manifest: Manifest, has: int | None, *, data: str) -> DataError:
+    """The error for a weak model whose number of classes is not the data set's."""
+    arch = model if parse_model(model).library in ("timm", "torchvision") else "drawn:cnn"
+    return DataError(
+        f"the weak model {model} has {'no classifier' if has is None else f'{has} classes'}, {data} has "
+        f"{len(manifest.classes)} classes; train one on its D_train: w2s-fast weak --data {data} --model {arch} --name NAME"
+    )
 
 
 def known_models(pattern: str | None = None, *, cache: str | Path | None = None) -> Iterator[dict[str, Any]]:
