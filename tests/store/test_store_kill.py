@@ -165,11 +165,17 @@ def test_a_full_or_failing_disk_is_one_clean_error(two_parts, tmp_path, quick_za
     assert two_parts.finish(cache) == expected[0]
 
 
-def test_what_zarr_wrote_wrongly_is_not_committed(two_parts, tmp_path, monkeypatch):
+@pytest.mark.parametrize("place", [0, -1])
+def test_what_zarr_wrote_wrongly_is_not_committed(two_parts, tmp_path, monkeypatch, place):
+    """Another number with its own good checksum, or a bad checksum."""
     real = publish._write_zarr
 
     def lying(folder, arrays):
-        real(folder, {**arrays, "features": arrays["features"] * np.float16(0.5)})
+        real(folder, {**arrays, "features": arrays["features"] * np.float16(0.5)} if place == 0 else arrays)
+        chunk = folder / "features/c/0/0"
+        data = bytearray(chunk.read_bytes())
+        data[place] ^= place & 1
+        chunk.write_bytes(data)
 
     monkeypatch.setattr(publish, "_write_zarr", lying)
     with pytest.raises(CacheError, match="does not read back"):

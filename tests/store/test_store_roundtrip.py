@@ -69,6 +69,15 @@ def test_without_logits(tmp_path, rows):
     assert verify_bank(bank, deep=True) == 18 * (5 * 2 + 4 + 16 + 1)
 
 
+def test_a_part_of_zeros_is_written_like_any_other(tmp_path, rows):
+    """A chunk that equals the fill value is a file all the same: a missing file can only mean damage."""
+    rows = rows.with_(ok=np.arange(18) >= 7)
+    rows.finish(tmp_path)
+    bank = open_key(rows.begin(tmp_path).name, cache=tmp_path)
+    assert not bank.features()[:7].any() and bank.features()[7:].any() and len(bank.failures) == 7
+    assert len(list(next((bank.folder / "parts").glob("000000.*")).rglob("c/**/0"))) >= 5
+
+
 def test_classes_are_those_of_the_ingredients(tmp_path, rows):
     rows = rows.with_(ingredients={"classes": ["a", "b"]})
     rows.finish(tmp_path)
