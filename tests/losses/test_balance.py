@@ -102,6 +102,12 @@ def test_two_classes_keep_the_weak_share(b, seed):
     assert int((swapped != 1 - found).sum()) <= 1, "up to ties at the threshold"
 
 
+def test_a_row_at_the_threshold_is_class_zero():
+    p = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.25, 0.75]], dtype=torch.float64)
+    w = torch.tensor([[0.5, 0.5]] * 3, dtype=torch.float64)
+    assert harden_balanced(p.log(), w, None, {}, uniform=False).tolist() == [0, 0, 1]
+
+
 def test_buffer_holds_the_newest_valid_rows():
     loss = make("aux_conf(buffer=3, alpha=1, warmup=0)")
     memory = loss.memory((2,), 4, 1, dtype=torch.float64, device=torch.device("cpu"))

@@ -36,6 +36,11 @@ def test_warm_up_steps_are_the_ceiling_of_a_tenth(steps, w):
     assert int(np.argmax(factors("linear", steps))) == min(w, steps - 1)
 
 
+def test_warm_up_steps_do_not_see_rounding():
+    assert 0.07 * 100 > 7
+    assert int(np.argmax(factors("linear(warmup=.07)", 100))) == 7
+
+
 @pytest.mark.parametrize("spec", ["linea", "linear(warmup=2)", "linear(warm=.1)", "step"])
 def test_schedule_errors(spec):
     with pytest.raises(SpecError):

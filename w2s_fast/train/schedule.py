@@ -23,7 +23,7 @@ class Schedule:
 
     def factor(self, step: NDArray[np.int64], steps: int) -> NDArray[np.float64]:
         """The factor on lr at each step number s, 0 <= s < steps."""
-        # without the margin, .1 * 70 is 7.000000000000001 and would warm up for eight steps
+        # without the margin, .07 * 100 is 7.000000000000001 and would warm up for eight steps
         w = math.ceil(self.warmup * steps - 1e-9)
         rising = step / max(w, 1)
         falling = self.decay((step - w) / max(steps - w, 1))
