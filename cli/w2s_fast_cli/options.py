@@ -58,7 +58,7 @@ def spread(args: list[str]) -> list[str]:
     out: list[str] = []
     flag, seen = "", False
     for arg in args:
-        if arg.startswith("--"):
+        if arg.startswith("-"):
             flag, seen = (arg, False) if arg in MANY else ("", False)
             out.append(arg)
         elif flag and seen:

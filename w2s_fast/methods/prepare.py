@@ -113,7 +113,7 @@ def open_task(
         text_note=note,
         logit_scale=scale,
         data=data,
-        paired=supervisors.paired(weak),
+        paired=weak_seeds is None and supervisors.paired(weak, data),
         weak=weak,
         strong=strong,
         template=" | ".join(source.templates),

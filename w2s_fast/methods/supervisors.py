@@ -27,9 +27,9 @@ def is_supervisor(model: str) -> bool:
     return parsed.library == "weak" or (parsed.library == "drawn" and parsed.name == "cnn")
 
 
-def paired(model: str) -> bool:
-    """Whether run seed s is taught by supervisor s: only the shipped ones, which come five to a domain."""
-    return model == SHIPPED
+def paired(model: str, data: str) -> bool:
+    """Whether run seed s is taught by supervisor s, as on the drawn domains, where supervisors cost seconds."""
+    return data.startswith("drawn:") and is_supervisor(model) and parse_model(model).pretrained is None
 
 
 def seeds_of(model: str, *, data: str, cache: str | Path | None = None) -> list[int]:
@@ -60,7 +60,7 @@ def of(
 ) -> dict[int, str]:
     """weak seed -> model name, each checked against the manifest.
 
-    The shipped supervisors come with all their seeds; another one with its lowest seed, or its first `count`.
+    On the drawn domains a supervisor comes with all its seeds, elsewhere with its lowest, or its first `count`.
     A library model that is no trained supervisor is weak seed 0. Raises `DataError` for a supervisor whose D_train
     meets the pool, or whose classes are not the manifest's; `ModelError` if there is none.
     """
@@ -71,7 +71,7 @@ def of(
         chosen = {_seed(parsed.pretrained, model): model}
     else:
         found = seeds_of(model, data=data, cache=cache)
-        number = count if count is not None else (len(found) if paired(model) else 1)
+        number = count if count is not None else (len(found) if paired(model, data) else 1)
         if number > len(found):
             raise UsageError(
                 f"--weak-seeds {number}: {model} has {len(found)} on {data}; train more: "
