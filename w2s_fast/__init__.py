@@ -1,9 +1,9 @@
 """w2s_fast: a verified embedding cache and a fused head-training engine for weak-to-strong generalization.
 
-    import w2s_fast as w2s
-    t = w2s.open_task("drawn:sketch")
-    r = w2s.fit(t, method=["cpl", "kd+lp"], seeds=5)
-    print(r.table())
+import w2s_fast as w2s
+t = w2s.open_task("drawn:sketch")
+r = w2s.fit(t, method=["cpl", "kd+lp"], seeds=5)
+print(r.table())
 """
 
 from __future__ import annotations

@@ -27,16 +27,15 @@ def ls(json: o.Json = False) -> None:
 
     Example: w2s-fast data ls
     """
-    from w2s_fast.core.plugins import names
-    from w2s_fast.data import SOURCES, expand_data
+    from w2s_fast.data import expand_data, sources
 
     out = Output(json=json)
     embedded = expand_data(("drawn:*",))
-    sources = names(SOURCES, "w2s_fast.sources")
+    known = sources()
     if json:
-        out.document({"sources": list(sources), "embedded": list(embedded)})
+        out.document({"sources": list(known), "embedded": list(embedded)})
         return
-    out.grid("sources", ["source"], ([f"{name}:"] for name in sources))
+    out.grid("sources", ["source"], ([f"{name}:"] for name in known))
     out.grid("embedded", ["data"], ([name] for name in embedded))
 
 

@@ -60,7 +60,9 @@ def test_help_answers_at_once() -> None:
 
 def test_nothing_but_the_command_line_prints() -> None:
     for path in (ROOT / "w2s_fast").rglob("*.py"):
-        calls = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        calls = [
+            node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+        ]
         assert not [f for f in calls if isinstance(f, ast.Name) and f.id == "print"], path
 
 

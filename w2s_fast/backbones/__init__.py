@@ -7,11 +7,10 @@ A model is `<library>:<name>[/<pretrained>][#<tap>]`; in place of a pretrained t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from w2s_fast.core import plugins
 from w2s_fast.core.errors import MissingText, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -78,9 +77,9 @@ def may_have_text(model: str) -> bool:
     return parse_model(model).library not in TEXTLESS
 
 
-def libraries() -> dict[str, str]:
-    """All known library names with "module:attribute", third-party ones included; imports none of them."""
-    return {**{e.name: e.value for e in entry_points(group=GROUP)}, **LIBRARIES}
+def libraries() -> tuple[str, ...]:
+    """All known library names, third-party ones last; imports none of them."""
+    return plugins.names(LIBRARIES, GROUP)
 
 
 def parse_model(text: str) -> ModelName:
@@ -129,8 +128,7 @@ def open_encoder(
     none, `ModelError` for one that is unknown, cannot be fetched, or does not match its weights.
     """
     name = parse_model(model)
-    module, _, attribute = libraries()[name.library].partition(":")
-    opener: Opener = getattr(import_module(module), attribute)
+    opener: Opener = plugins.load(LIBRARIES, GROUP, name.library)
     return opener(
         name,
         Options(data=data, cache=cache, device=device, random_weights=random_weights, allow_mismatch=allow_mismatch),

@@ -6,11 +6,10 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from w2s_fast.core import plugins
 from w2s_fast.core.errors import DataError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -51,9 +50,9 @@ class Source:
     """Whether a location is a path, which `canonical` makes absolute."""
 
 
-def sources() -> dict[str, str]:
-    """All known source names with "module:attribute", third-party ones included; imports none of them."""
-    return {**{e.name: e.value for e in entry_points(group=GROUP)}, **SOURCES}
+def sources() -> tuple[str, ...]:
+    """All known source names, third-party ones last; imports none of them."""
+    return plugins.names(SOURCES, GROUP)
 
 
 def open_manifest(
@@ -114,8 +113,7 @@ def _source(data: str) -> tuple[Source, str]:
     if name in known:
         if not location and name != "drawn":
             raise UsageError(f"{data!r} names no location; write {name}:PATH")
-        module, _, attribute = known[name].partition(":")
-        return getattr(import_module(module), attribute), location
+        return plugins.load(SOURCES, GROUP, name), location
     path = Path(data).expanduser()
     if not colon or len(name) == 1 or "/" in name or path.exists():
         prefix = "list" if path.is_file() or path.suffix in {".txt", ".lst"} else "imagefolder"

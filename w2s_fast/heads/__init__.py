@@ -64,7 +64,7 @@ def find(name: str) -> type[Head]:
 
 def make(head: str | Spec | Head) -> Head:
     """A head from `prototype(tau_s=.1)`, a spec or a `Head`; `SpecError` for unknown names, parameters and ranges."""
-    from w2s_fast.heads.fields import build, check
+    from w2s_fast.core.fields import build, check
     from w2s_fast.heads.head import Head
 
     if isinstance(head, Head):
@@ -77,7 +77,7 @@ def make(head: str | Spec | Head) -> Head:
 
 def describe() -> list[dict[str, Any]]:
     """One record per head for listings: name, parameters with defaults, source; imports every head."""
-    from w2s_fast.heads.fields import parameters
+    from w2s_fast.core.fields import parameters
 
     return [
         {

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from w2s_fast.core.errors import MissingText
+from w2s_fast.core.fields import Limits, argument_of
 from w2s_fast.core.protocols import TextTower, Theta
 from w2s_fast.core.specs import Spec
-from w2s_fast.heads.fields import Limits, argument_of
 
 H = TypeVar("H", bound="Head")
 Pull = Callable[[Tensor, Tensor | None], Theta]

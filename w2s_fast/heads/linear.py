@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from w2s_fast.core.fields import Limits
 from w2s_fast.core.protocols import Theta
-from w2s_fast.heads.fields import Limits
 from w2s_fast.heads.head import Features, Head, Pull, Start, WeakLabels
 
 

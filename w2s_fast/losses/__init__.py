@@ -80,7 +80,7 @@ def make(loss: str | Spec | Loss | Callable[..., Any]) -> Loss:
 
     Raises `SpecError` for unknown names and parameters, and for values outside their range.
     """
-    from w2s_fast.losses.fields import build, check
+    from w2s_fast.core.fields import build, check
     from w2s_fast.losses.loss import Loss
     from w2s_fast.losses.weak import CallableLoss
 
@@ -96,7 +96,7 @@ def make(loss: str | Spec | Loss | Callable[..., Any]) -> Loss:
 
 def describe() -> list[dict[str, Any]]:
     """One record per loss for listings: name, parameters with defaults, formula, source; imports every loss."""
-    from w2s_fast.losses.fields import parameters
+    from w2s_fast.core.fields import parameters
 
     return [
         {

@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from w2s_fast.core.fields import Limits
 from w2s_fast.losses.balance import harden_balanced, last_valid
-from w2s_fast.losses.fields import Limits
 from w2s_fast.losses.loss import Loss, Real, TargetLoss
 from w2s_fast.losses.loss import ramp as ramped
 from w2s_fast.losses.supervision import Batch

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from w2s_fast.losses.fields import Limits
+from w2s_fast.core.fields import Limits
 from w2s_fast.losses.loss import LogProbLoss, Loss, Real, TargetLoss, hot, per_row
 from w2s_fast.losses.supervision import Batch
 

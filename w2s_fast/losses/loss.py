@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from w2s_fast.core.errors import TrainError
-from w2s_fast.losses.fields import Limits, is_real
+from w2s_fast.core.fields import Limits, is_real
 from w2s_fast.losses.supervision import Batch
 
 Real = float | Tensor

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from w2s_fast.core.errors import UsageError, nearest
+from w2s_fast.core.fields import argument_of
 from w2s_fast.core.specs import Spec, parse
 
 HEAD_PARAMETERS = ("init", "init_norm", "x_scale", "unit_x", "tau0")
@@ -106,7 +107,7 @@ def passed_on(spec: Spec, parameters: Mapping[str, Any], *, cls: type[Any]) -> S
     """The spec with those of the parameters that its class has, and whose value it knows; they win over its own."""
     taken: dict[str, Any] = {}
     for f in fields(cls):
-        argument = getattr(cls, "arguments", {}).get(f.name, f.name)
+        argument = argument_of(cls, f.name)
         known = getattr(cls, "limits", {}).get(f.name)
         if argument in parameters and not (isinstance(known, tuple) and parameters[argument] not in known):
             taken[argument] = parameters[argument]

@@ -132,7 +132,8 @@ def other_classes(model: str, manifest: Manifest, has: int | None, *, data: str)
     arch = model if parse_model(model).library in ("timm", "torchvision") else "drawn:cnn"
     return DataError(
         f"the weak model {model} has {'no classifier' if has is None else f'{has} classes'}, {data} has "
-        f"{len(manifest.classes)} classes; train one on its D_train: w2s-fast weak --data {data} --model {arch} --name NAME"
+        f"{len(manifest.classes)} classes; train one on its D_train: "
+        f"w2s-fast weak --data {data} --model {arch} --name NAME"
     )
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from w2s_fast.core.errors import SpecError, nearest
+from w2s_fast.core.fields import Limits, build
 from w2s_fast.core.specs import Spec, parse
-from w2s_fast.losses.fields import Limits, build
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from w2s_fast.core.errors import SpecError, nearest
+from w2s_fast.core.fields import Limits, build
 from w2s_fast.core.protocols import Theta
 from w2s_fast.core.specs import Spec, parse
-from w2s_fast.losses.fields import Limits, build
 
 Knob = float | Tensor
 """A number of the step: a float where all runs share it, else f[R]."""

@@ -1,4 +1,7 @@
-"""Checks the fields of heads where they are parsed."""
+"""Checks the fields of losses, heads, solvers and schedules where they are parsed.
+
+Checks are not in `__post_init__`, so that a stack may hold tensors in the same fields.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _INTERVAL = re.compile(r"([\[(])\s*(\S+)\s*,\s*(\S+)\s*([\])])")
 def is_real(field: Field[Any]) -> bool:
     """Whether a dataclass field holds a real number, by its annotation or its default."""
     kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
-    return kind.startswith("float") or isinstance(field.default, float)
+    return kind.startswith(("float", "Real")) or isinstance(field.default, float)
 
 
 def build(cls: type[T], spec: Spec, *, what: str) -> T:

@@ -1,0 +1,57 @@
+"""README's sessions run as they are printed: the shell session with the installed program, the Python ones in one go."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language that are marked as run in CI."""
+    found = re.findall(rf"<!-- run in CI -->\n```{language}\n(.*?)```", README, flags=re.DOTALL)
+    assert found, f"README has no {language} session that is run in CI"
+    return found
+
+
+def environment(cache: Path) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "W2S_FAST_CACHE": str(cache), "COLUMNS": "140"}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_the_shell_session_runs(cache: Path, tmp_path: Path) -> None:
+    [session] = blocks("bash")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", session],
+        cwd=tmp_path,
+        env=environment(cache),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "cpl" in done.stdout and "best ceiling" in done.stdout
+    assert list(tmp_path.rglob("*.jsonl")) and list(tmp_path.rglob("*.svg"))
+
+
+def test_the_python_sessions_run(cache: Path, tmp_path: Path) -> None:
+    for number, session in enumerate(blocks("python")):
+        (tmp_path / f"session{number}.py").write_text(session, encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, f"session{number}.py"],
+            cwd=tmp_path,
+            env=environment(cache),
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
