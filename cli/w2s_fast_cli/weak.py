@@ -60,6 +60,6 @@ def weak(
                 out.lines([record])
             else:
                 out.say(
-                    f"{record['name']} on {record['data']}: {record['acc_train']:.1%} on D_train ({record['n_train']} images), "
-                    f"{record['acc_pool']:.1%} on the pool, {record['seconds']:.0f} s"
+                    f"{record['name']} on {record['data']}: {record['acc_train']:.1%} on D_train "
+                    f"({record['n_train']} images), {record['acc_pool']:.1%} on the pool, {record['seconds']:.0f} s"
                 )

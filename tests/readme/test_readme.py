@@ -1,4 +1,4 @@
-"""README's sessions run as they are printed: the shell session with the installed program, the Python ones in one go."""
+"""README's sessions run as they are printed: the shell session with the installed program, then the Python ones."""
 
 import os
 import re
