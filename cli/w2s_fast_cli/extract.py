@@ -58,7 +58,7 @@ def extract(
         max_failures=max_failures,
     )
     failed = 0
-    with out.progress("images") as progress:
+    with out.stoppable("finished parts are kept; the same command resumes"), out.progress("images") as progress:
         for record in extract_all(
             data,
             model,

@@ -62,6 +62,15 @@ class Output:
         (console if console.is_terminal else Console(width=160)).print(table)
 
     @contextmanager
+    def stoppable(self, consequence: str) -> Iterator[None]:
+        """Ctrl-C inside says what it leaves behind and ends with status 3, done in part."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            print(f"stopped: {consequence}", file=sys.stderr, flush=True)
+            raise SystemExit(3) from None
+
+    @contextmanager
     def progress(self, unit: str) -> Iterator[Callable[[str, int, int], None]]:
         """A function (label, done, total) that shows progress on stderr with rate and time left."""
         if self.quiet:

@@ -87,7 +87,7 @@ def train(
     )
     grid = {"epochs": epochs, "batch_size": batch_size, "lr": lr, **o.settings(set_)}
     total = None
-    with say.progress("fits") as progress:
+    with say.stoppable(f"rows of the data sets that were done are in {out}"), say.progress("fits") as progress:
         for results in study.fit(
             method=method,
             loss=loss,

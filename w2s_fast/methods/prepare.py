@@ -15,6 +15,7 @@ from w2s_fast.core.errors import BankMissing, DataError, MissingText, UsageError
 from w2s_fast.core.paths import cache_root
 from w2s_fast.data import canonical, open_manifest
 from w2s_fast.data.manifest import Manifest
+from w2s_fast.data.splits import halves
 from w2s_fast.methods import supervisors
 from w2s_fast.methods.task import Say, Task
 from w2s_fast.store.bank import Bank, open_bank, rows_of
@@ -87,6 +88,10 @@ def open_task(
     manifest = source.manifest(cache)
     tell = say or (lambda _: None)
     teachers = supervisors.of(source.weak, manifest, data=data, cache=cache, count=weak_seeds)
+    if not halves(manifest)[2]:
+        tell(f"{data}: no official split; D_train and the pool are stratified halves by id (split seed 0)")
+    if manifest.defaults:
+        tell(f"{data}: training defaults {', '.join(f'{k}={v}' for k, v in manifest.defaults.items())}")
     if not supervisors.is_supervisor(weak) and not _there(weak, data, cache, options):
         supervisors.check_outputs(weak, manifest, data=data, cache=cache, options=options)
     banks = prepare(
