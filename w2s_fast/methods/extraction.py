@@ -14,7 +14,7 @@ from w2s_fast.data import canonical, expand_data, open_manifest
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.methods import supervisors
 from w2s_fast.methods.prepare import DEFAULT_DATA, DEFAULT_STRONG, DEFAULT_TEMPLATE, DEFAULT_WEAK, check_templates
-from w2s_fast.methods.task import Say
+from w2s_fast.methods.task import Say, log
 
 if TYPE_CHECKING:
     from w2s_fast.extract.options import ExtractOptions
@@ -41,7 +41,7 @@ def extract_all(
     """
     from w2s_fast.extract.worker import extract
 
-    tell = say or (lambda _: None)
+    tell = say or log
     prompts = check_templates(tuple(templates or (DEFAULT_TEMPLATE,)))
     for name in map(canonical, expand_data(tuple(data or (DEFAULT_DATA,)))):
         manifest = open_manifest(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from w2s_fast.data import canonical, open_manifest
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.splits import halves
 from w2s_fast.methods import supervisors
-from w2s_fast.methods.task import Say, Task
+from w2s_fast.methods.task import Say, Task, log
 from w2s_fast.store.bank import Bank, open_bank, rows_of
 from w2s_fast.store.refs import read_ref
 
@@ -29,27 +29,6 @@ DEFAULT_DATA = "drawn:*"
 DEFAULT_STRONG = "drawn:clip"
 DEFAULT_WEAK = "drawn:cnn"
 DEFAULT_TEMPLATE = "a photo of a {}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where a task comes from: data set and models by name, and how its manifest and features are read."""
-
-    data: str
-    strong: str = DEFAULT_STRONG
-    weak: str = DEFAULT_WEAK
-    weak_seeds: int | None = None
-    root: Path | None = None
-    identity: str = "content"
-    class_names: Path | None = None
-    templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
-    drop_failed: bool = False
-
-    def manifest(self, cache: str | Path | None = None) -> Manifest:
-        """The rows that the data set holds now."""
-        return open_manifest(
-            self.data, root=self.root, identity=self.identity, class_names=self.class_names, cache=cache_root(cache)
-        )
 
 
 def open_task(
@@ -74,20 +53,9 @@ def open_task(
     Raises `DataError`, `ModelError`, `BankStale`, `IdMismatch`; a supervisor whose D_train meets the pool is refused.
     """
     data = canonical(data)
-    source = Source(
-        data=data,
-        strong=strong,
-        weak=weak,
-        weak_seeds=weak_seeds,
-        root=None if root is None else Path(root),
-        identity=identity,
-        class_names=None if class_names is None else Path(class_names),
-        templates=tuple(templates),
-        drop_failed=drop_failed,
-    )
-    manifest = source.manifest(cache)
-    tell = say or (lambda _: None)
-    teachers = supervisors.of(source.weak, manifest, data=data, cache=cache, count=weak_seeds)
+    manifest = open_manifest(data, root=root, identity=identity, class_names=class_names, cache=cache_root(cache))
+    tell = say or log
+    teachers = supervisors.of(weak, manifest, data=data, cache=cache, count=weak_seeds)
     if not halves(manifest)[2]:
         tell(f"{data}: no official split; D_train and the pool are stratified halves by id (split seed 0)")
     if manifest.defaults:
@@ -109,7 +77,7 @@ def open_task(
     logits: dict[int, torch.Tensor] = {}
     for seed, model in teachers.items():
         logits[seed] = _weak_logits(banks[model], manifest, model=model, data=data)
-    text, note, scale, text_key = _text(source, manifest, cache=cache, options=options, say=tell)
+    text, note, scale, text_key = _text(strong, manifest, tuple(templates), cache=cache, options=options, say=tell)
     return Task(
         manifest=manifest,
         features=features.features()[torch.from_numpy(rows)],
@@ -121,7 +89,7 @@ def open_task(
         paired=weak_seeds is None and supervisors.paired(weak, data),
         weak=weak,
         strong=strong,
-        template=" | ".join(source.templates),
+        template=" | ".join(templates),
         keys={
             "features": features.key,
             "weak": {seed: banks[model].key for seed, model in teachers.items()},
@@ -202,21 +170,27 @@ def _weak_logits(bank: Bank, manifest: Manifest, *, model: str, data: str) -> to
 
 
 def _text(
-    source: Source, manifest: Manifest, *, cache: str | Path | None, options: ExtractOptions | None, say: Say
+    strong: str,
+    manifest: Manifest,
+    templates: tuple[str, ...],
+    *,
+    cache: str | Path | None,
+    options: ExtractOptions | None,
+    say: Say,
 ) -> tuple[torch.Tensor | None, str | None, float, str | None]:
     from w2s_fast.extract.text import Prompts, extract_text
 
-    if not may_have_text(source.strong):
-        return None, f"n/a: {source.strong} has no text tower", 100.0, None
-    prompts = Prompts(classes=manifest.classes, templates=source.templates)
+    if not may_have_text(strong):
+        return None, f"n/a: {strong} has no text tower", 100.0, None
+    prompts = Prompts(classes=manifest.classes, templates=templates)
     root = cache_root(cache)
     try:
         try:
-            bank = open_bank(source.strong, prompts.name, cache=root, options=_in_key(options))
+            bank = open_bank(strong, prompts.name, cache=root, options=_in_key(options))
         except BankMissing:
-            say(f"{source.strong}: encoding {len(manifest.classes)} class names")
-            extract_text(source.strong, prompts, options=options, cache=root)
-            bank = open_bank(source.strong, prompts.name, cache=root, options=_in_key(options))
+            say(f"{strong}: encoding {len(manifest.classes)} class names")
+            extract_text(strong, prompts, options=options, cache=root)
+            bank = open_bank(strong, prompts.name, cache=root, options=_in_key(options))
     except MissingText as error:
         return None, f"n/a: {error}", 100.0, None
     return bank.features(), None, float(bank.ingredients["logit_scale"]), bank.key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,4 +160,5 @@ def _hashed_rows(x: Tensor) -> tuple[str, ...]:
 
 
 Say = Callable[[str], None]
-"""Where a method tells what it does on the user's behalf (the CLI prints it to stderr)."""
+"""Where a method tells what it does on the user's behalf: the CLI prints it to stderr, else the log `w2s_fast` has it."""
+log: Say = logging.getLogger("w2s_fast").info

@@ -16,6 +16,7 @@ from w2s_fast.methods.extraction import extract_all
 from w2s_fast.methods.results import Results
 from w2s_fast.methods.study import Study
 from w2s_fast.methods.supervise import train_supervisors
+from w2s_fast.methods.task import log
 from w2s_fast.report.claims import Claim, ordering, sentences
 from w2s_fast.report.picture import to_svg
 from w2s_fast.report.tables import to_markdown
@@ -56,7 +57,7 @@ def run(
     on_progress: OnProgress | None = None,
 ) -> Story:
     """Extract, fit and compare; writes results.jsonl with predictions, table.md and picture.svg into `out`."""
-    tell = say or (lambda _: None)
+    tell = say or log
     names = tuple(expand_data(data))
     for record in extract_all(names, cache=cache, say=say, on_progress=on_progress):
         if record["made_parts"] and record["model"] == "drawn:clip":
