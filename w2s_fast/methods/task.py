@@ -160,5 +160,5 @@ def _hashed_rows(x: Tensor) -> tuple[str, ...]:
 
 
 Say = Callable[[str], None]
-"""Where a method tells what it does on the user's behalf: the CLI prints it to stderr, else the log `w2s_fast` has it."""
+"""Where a method tells what it does on the user's behalf: on stderr, else in the log `w2s_fast`."""
 log: Say = logging.getLogger("w2s_fast").info
