@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from w2s_fast.core.errors import DataError
+from w2s_fast.core.hashing import canonical_json
 from w2s_fast.core.protocols import Encoder
 from w2s_fast.data.decode import read_image
 from w2s_fast.data.manifest import Manifest
@@ -18,18 +19,27 @@ from w2s_fast.data.manifest import Manifest
 
 @dataclass(frozen=True, kw_only=True)
 class ImageBatch:
-    """`rows` of the manifest in order; `inputs[m]` f[b, 3, h, w] for model m; `reasons` row -> why it failed."""
+    """`rows` of the manifest in order; `reasons` row -> why it failed; `input_of(m)` what model m is given."""
 
     rows: list[int]
     inputs: list[Tensor]
     reasons: dict[int, str]
+    source: tuple[int, ...]
+
+    def input_of(self, m: int) -> Tensor:
+        """f[b, 3, h, w], prepared as the m-th encoder wants it; encoders that want the same share it."""
+        return self.inputs[self.source[m]]
 
 
 class _Prepared(Dataset[tuple[int, list[Tensor], str | None]]):
     def __init__(self, manifest: Manifest, rows: range, encoders: Sequence[Encoder]) -> None:
-        self.manifest, self.rows, self.encoders = manifest, rows, encoders
+        self.manifest, self.rows = manifest, rows
+        wanted = [canonical_json(e.preprocess) for e in encoders]
+        distinct = list(dict.fromkeys(wanted))
+        self.source = tuple(distinct.index(w) for w in wanted)
+        self.encoders = [encoders[wanted.index(w)] for w in distinct]
         blank = Image.new("RGB", (64, 64))
-        self.blanks = [torch.zeros_like(e.prepare(blank)) for e in encoders]
+        self.blanks = [torch.zeros_like(e.prepare(blank)) for e in self.encoders]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -42,24 +52,25 @@ class _Prepared(Dataset[tuple[int, list[Tensor], str | None]]):
         except DataError as error:
             return row, self.blanks, str(error)
 
-
-def _collate(items: list[tuple[int, list[Tensor], str | None]]) -> ImageBatch:
-    return ImageBatch(
-        rows=[row for row, _, _ in items],
-        inputs=[torch.stack(column) for column in zip(*(tensors for _, tensors, _ in items), strict=True)],
-        reasons={row: reason for row, _, reason in items if reason is not None},
-    )
+    def collate(self, items: list[tuple[int, list[Tensor], str | None]]) -> ImageBatch:
+        return ImageBatch(
+            rows=[row for row, _, _ in items],
+            inputs=[torch.stack(column) for column in zip(*(tensors for _, tensors, _ in items), strict=True)],
+            reasons={row: reason for row, _, reason in items if reason is not None},
+            source=self.source,
+        )
 
 
 def batches(
     manifest: Manifest, rows: range, encoders: Sequence[Encoder], *, batch_size: int, workers: int
 ) -> Iterator[ImageBatch]:
-    """The rows in order, `batch_size` at a time; every image is decoded once and prepared for each encoder."""
+    """The rows in order, `batch_size` at a time; every image is decoded once, and prepared once per distinct way."""
+    images = _Prepared(manifest, rows, encoders)
     loader = DataLoader(
-        _Prepared(manifest, rows, encoders),
+        images,
         batch_size=batch_size,
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=images.collate,
         prefetch_factor=4 if workers else None,
     )
     yield from loader

@@ -85,8 +85,9 @@ def extract(
                     f"{data}: {failures} unreadable images, more than --max-failures {options.max_failures}; "
                     f"the last: {next(reversed(batch.reasons.values()))}"
                 )
-            for m, x in zip(wanted, batch.inputs, strict=True):
-                tables.add(m, batch.rows, *encode(jobs[m].encoder, x, device=device, options=options))
+            for place, m in enumerate(wanted):
+                encoded = encode(jobs[m].encoder, batch.input_of(place), device=device, options=options)
+                tables.add(m, batch.rows, *encoded)
             tables.fail(batch.reasons)
             done += len(batch.rows)
             if on_progress is not None:
@@ -146,7 +147,8 @@ def encode(encoder: Encoder, x: Tensor, *, device: str, options: ExtractOptions)
     """f[b, 3, h, w] -> features f32[b, d], logits f32[b, k] or None on the CPU, and whether memory forced halves."""
     try:
         with torch.inference_mode(), _precision(device, options):
-            features, logits = encoder.encode(x.to(device))
+            # channels last: convolutions ran 1.2 to 1.9 times faster so, on one core
+            features, logits = encoder.encode(x.to(device, memory_format=torch.channels_last))
         return features.float().cpu(), None if logits is None else logits.float().cpu(), False
     except torch.OutOfMemoryError:
         if len(x) == 1:
