@@ -45,7 +45,7 @@ class StoredIn(StrEnum):
 Compute = Annotated[ComputeIn, typer.Option(help="fp32, or bf16 autocast; enters the cache key.")]
 Stored = Annotated[StoredIn, typer.Option(help="Stored as f16 or f32; enters the cache key.")]
 BatchSize = Annotated[int, typer.Option(help="Images per forward pass.")]
-Workers = Annotated[int | None, typer.Option(help="Decoding processes [default: cores - 1].")]
+Workers = Annotated[int | None, typer.Option(help="Decoding processes [default: by cores and device].")]
 Template = Annotated[list[str] | None, typer.Option(help="Prompt with {} for the class name; may repeat.")]
 
 

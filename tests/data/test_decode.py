@@ -208,7 +208,7 @@ def test_files_that_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_drawn_rows_are_drawn() -> None:
     m = open_manifest("drawn:sketch")
     k, per = len(drawn.CLASSES), drawn.TRAIN_PER_CLASS
-    assert len(m) == k * (per + drawn.POOL_PER_CLASS) and m.defaults == {"batch_size": 128}
+    assert len(m) == k * (per + drawn.POOL_PER_CLASS) and m.defaults == {"batch_size": 128, "lr": 0.005}
     assert m.splits.count("train") == k * per and set(m.groups) == {"sketch"}
     row = k * per + 3 * drawn.POOL_PER_CLASS + 5
     assert m.labels[row] == 3 and m.splits[row] == "test"

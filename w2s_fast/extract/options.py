@@ -18,8 +18,8 @@ class ExtractOptions:
 
     `compute`: fp32, or bf16 autocast. `tf32`: allow TF32 GEMMs on CUDA. `stored`: f16 or f32 on disk.
     `random_weights`, `allow_mismatch`: see `backbones.open_encoder`. These enter the key.
-    `device`, `batch_size`, `workers` (decoding processes; None = one per core but one), `max_failures`
-    (unreadable images before the extraction is given up; None = any number) do not.
+    `device`, `batch_size`, `workers` (decoding processes; None = all cores but one beside a GPU, a quarter of the cores
+    beside an encoder on the CPU) and `max_failures` (unreadable images before giving up; None = any number) do not.
     """
 
     compute: Compute = "fp32"
@@ -54,7 +54,11 @@ class ExtractOptions:
             raise UsageError(f"--workers must be at least 0, not {self.workers}")
         return self
 
-    def decoders(self, rows: int) -> int:
+    def decoders(self, rows: int, device: str) -> int:
         """Decoding processes for a part of `rows` images; 0 = in this process, for parts too small to fork for."""
-        asked = max(0, (os.cpu_count() or 1) - 1) if self.workers is None else self.workers
-        return 0 if rows < 256 and self.workers is None else asked
+        if self.workers is not None:
+            return self.workers
+        cores = os.cpu_count() or 1
+        if rows < 256 or cores == 1:
+            return 0
+        return cores - 1 if device != "cpu" else max(1, cores // 4)

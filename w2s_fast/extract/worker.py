@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from w2s_fast.backbones.threads import threads
 from w2s_fast.core.errors import DataError, UsageError
 from w2s_fast.core.paths import cache_root
 from w2s_fast.core.protocols import Encoder
@@ -71,12 +73,10 @@ def extract(
         wanted = [m for m in range(len(jobs)) if part in lacking[m]]
         span = range(*row_range(part, rows))
         tables = _Tables(span)
+        workers = options.decoders(len(span), device)
+        used = min(torch.get_num_threads(), max(1, (os.cpu_count() or 1) - workers))
         stream = batches(
-            manifest,
-            span,
-            [jobs[m].encoder for m in wanted],
-            batch_size=options.batch_size,
-            workers=options.decoders(len(span)),
+            manifest, span, [jobs[m].encoder for m in wanted], batch_size=options.batch_size, workers=workers
         )
         for batch in stream:
             failures += len(batch.reasons)
@@ -86,14 +86,16 @@ def extract(
                     f"the last: {next(reversed(batch.reasons.values()))}"
                 )
             for place, m in enumerate(wanted):
-                encoded = encode(jobs[m].encoder, batch.input_of(place), device=device, options=options)
+                with threads(used):
+                    encoded = encode(jobs[m].encoder, batch.input_of(place), device=device, options=options)
                 tables.add(m, batch.rows, *encoded)
             tables.fail(batch.reasons)
             done += len(batch.rows)
             if on_progress is not None:
                 on_progress(data, done, total)
         for m in wanted:
-            _commit(directories[m], part, jobs[m], m, manifest, tables, options, device)
+            producer = provenance(jobs[m], options, device, shrunk=m in tables.shrunk, threads=used)
+            _commit(directories[m], part, m, manifest, tables, options, producer)
     seconds = time.perf_counter() - started
     return [
         _finish(job, directory, manifest, options, root, len(made), done / seconds if done else None)
@@ -176,12 +178,11 @@ def _precision(device: str, options: ExtractOptions) -> Iterator[None]:
 def _commit(
     directory: Path,
     part: int,
-    job: Job,
     m: int,
     manifest: Manifest,
     tables: _Tables,
     options: ExtractOptions,
-    device: str,
+    producer: dict[str, Any],
 ) -> None:
     features, logits = tables.of(m)
     span = slice(tables.first, tables.first + tables.count)
@@ -195,11 +196,11 @@ def _commit(
         ok=tables.ok,
         failures=[{"id": manifest.ids[r], "row": r, "reason": why} for r, why in sorted(tables.reasons.items())],
         stored=options.stored,
-        producer=provenance(job, options, device, shrunk=m in tables.shrunk),
+        producer=producer,
     )
 
 
-def provenance(job: Job, options: ExtractOptions, device: str, *, shrunk: bool) -> dict[str, Any]:
+def provenance(job: Job, options: ExtractOptions, device: str, *, shrunk: bool, threads: int) -> dict[str, Any]:
     """What made a part, recorded and never in the key."""
     return {
         "model": job.model,
@@ -207,7 +208,7 @@ def provenance(job: Job, options: ExtractOptions, device: str, *, shrunk: bool) 
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
         "batch_size": options.batch_size,
         "shrunk": shrunk,
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from w2s_fast.backbones.students import new_module
+from w2s_fast.backbones.threads import threads
 from w2s_fast.backbones.weak import save_supervisor, supervisor_dir
 from w2s_fast.core.errors import UsageError, nearest
 from w2s_fast.core.paths import cache_root
@@ -73,15 +74,17 @@ def train_supervisors(
                 images = _Images(manifest, d_train, prepare, preprocess)
             started = time.perf_counter()
             label = f"{one}: weak:{chosen}/{seed}"
-            curves = fit_supervisor(
-                module,
-                images.source(),
-                torch.from_numpy(manifest.labels[d_train]),
-                recipe=settings,
-                seed=seed,
-                device=pick_device(device),
-                progress=None if on_progress is None else _steps(on_progress, label),
-            )
+            # the drawn CNN's tensors are too small to share between threads
+            with threads(1 if model == "drawn:cnn" else torch.get_num_threads()):
+                curves = fit_supervisor(
+                    module,
+                    images.source(),
+                    torch.from_numpy(manifest.labels[d_train]),
+                    recipe=settings,
+                    seed=seed,
+                    device=pick_device(device),
+                    progress=None if on_progress is None else _steps(on_progress, label),
+                )
             seconds = time.perf_counter() - started
             directory = supervisor_dir(chosen, one, seed, cache_root(cache))
             card = {
