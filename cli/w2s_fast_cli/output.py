@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,9 +11,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from w2s_fast.core.summary import Table
 
 LINE_SECONDS = 10.0
+FILE_WIDTH = 140
+"""Characters per line of a table where stdout is no terminal and $COLUMNS is not set."""
 
 
 class Output:
@@ -39,27 +44,23 @@ class Output:
 
     def table(self, table: Table) -> None:
         """A result table, on stdout."""
-        from rich.console import Console
-
         from w2s_fast_cli.tables import rendered
 
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=140)
-        console.print(rendered(table))
+        console = _console(FILE_WIDTH)
+        console.print(rendered(table, width=console.width))
 
     def grid(self, title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -> None:
         """A plain listing, on stdout."""
-        from rich.console import Console
         from rich.table import Table as RichTable
+        from rich.text import Text
 
-        table = RichTable(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+        heading = Text(title) if title else None
+        table = RichTable(title=heading, title_justify="left", header_style="bold", box=None, pad_edge=False)
         for column in columns:
-            table.add_column(column, overflow="fold")
+            table.add_column(Text(column), overflow="fold")
         for row in rows:
-            table.add_row(*("" if cell is None else str(cell) for cell in row))
-        console = Console()
-        (console if console.is_terminal else Console(width=160)).print(table)
+            table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        _console(160).print(table)
 
     @contextmanager
     def stoppable(self, consequence: str) -> Iterator[None]:
@@ -82,16 +83,26 @@ class Output:
             yield _Lines(unit)
 
 
+def _console(width: int) -> Console:
+    """A console on stdout: a terminal's own width, else $COLUMNS, else `width`."""
+    from rich.console import Console
+
+    console = Console(markup=False)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(markup=False, width=width)
+
+
 @contextmanager
 def _bar(unit: str) -> Iterator[Callable[[str, int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
     )
     started: dict[str, float] = {}

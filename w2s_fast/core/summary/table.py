@@ -11,6 +11,8 @@ from w2s_fast.core.errors import UsageError, nearest
 KINDS = ("accuracy", "ratio", "count")
 MEAN = "mean of {} domains"
 """The group that averages the others."""
+FLAG_LENGTH = 16
+"""Reasons up to so many characters (`gap ≤ 2 SE`, `ceiling < weak`) are shown in their cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +143,12 @@ def wide(table: Table, column: str = "accuracy") -> Table:
 
 
 def text(cell: Cell, kind: str, *, plus_minus: str = " ±", empty: str = "–") -> str:
-    """A cell in words: `73.1 ±0.9` (accuracy, percent), `0.84 ±0.12` (ratio), `5` (count), or why there is none."""
+    """A cell in words: `73.1 ±0.9` (accuracy, percent), `0.84 ±0.12` (ratio), `5` (count), or a short flag for none.
+
+    A reason that is a sentence (`n/a: the encoder has no text tower`) is `n/a` here; it stands in the table's notes.
+    """
     if cell.value is None:
-        return cell.note or empty
+        return (cell.note if len(cell.note) <= FLAG_LENGTH else "n/a") if cell.note else empty
     if kind == "count":
         shown = f"{cell.value:g}"
     else:
