@@ -291,3 +291,76 @@ def test_arrays_that_do_not_fit_are_refused(change: dict, words: str) -> None:
     }
     with pytest.raises(DataError, match=words):
         Task.from_arrays(**{**good, **change})
+
+
+def scaled(factor: float):  # type: ignore[no-untyped-def]
+    def mine(z, weak, ctx):  # type: ignore[no-untyped-def]
+        return -factor * (weak.probs * z.log_softmax(-1)).sum(-1)
+
+    return mine
+
+
+def test_two_functions_of_one_name_are_two_runs() -> None:
+    task = gaussian_task()
+    one = fit(task, loss=scaled(1.0), head="linear", seeds=1, references=False, **SHORT)
+    other = fit(task, loss=scaled(-1.0), head="linear", seeds=1, references=False, **SHORT)
+    assert one.rows[0]["run_id"] != other.rows[0]["run_id"]
+    both = fit(task, loss=[scaled(1.0), scaled(-1.0)], head="linear", seeds=1, references=False, **SHORT)
+    accuracies = {r["method"]: r["acc_w2s"] for r in both.rows if r["selection"] == "last"}
+    assert accuracies == {"mine+lp[mine @ linear]": one.rows[0]["acc_w2s"], **accuracies} and len(accuracies) == 2
+
+
+def test_equal_heads_spelled_differently_are_one_method() -> None:
+    both = ["prototype", "prototype(init='text')", "prototype(init_norm=10.0)"]
+    rows = fit(gaussian_task(), loss="kd", head=both, seeds=1, **SHORT).rows
+    assert {r["method"] for r in rows} == {"kd+proto", "ceiling+lp", "ceiling+proto"}
+
+
+def test_rows_log_what_unset_parameters_resolved_to() -> None:
+    [row] = [r for r in fit(gaussian_task(), method="aux+lp", seeds=1, **SHORT).rows if r["method"] == "aux+lp"][:1]
+    assert row["loss"] == "aux_conf" and "alpha=0.5" in row["loss_resolved"] and "'balanced'" in row["loss_resolved"]
+
+
+def test_strong_encoders_on_one_domain_are_neither_mixed_nor_averaged() -> None:
+    from dataclasses import replace
+
+    task = gaussian_task()
+    weaker = replace(task, features=task.features[:, :8], text=task.text[:, :8], strong="other")  # type: ignore[index]
+    joined = fit(task, method="kd+lp", seeds=2, **SHORT) + fit(weaker, method="kd+lp", seeds=2, **SHORT)
+    table = joined.table()
+    assert table.groups == ("arrays (arrays)", "arrays (other)")
+    for group, part in zip(table.groups, (task, weaker), strict=True):
+        alone = fit(part, method="kd+lp", seeds=2, **SHORT).table()
+        assert table.cell(group, "kd+lp", "accuracy") == alone.cell("arrays", "kd+lp", "accuracy")
+        assert table.cell(group, "kd+lp", "accuracy").half is not None
+
+
+def test_split_modes_in_one_file_stay_apart(tmp_path: Path) -> None:
+    task = gaussian_task()
+    for mode in ("rotate", "paper"):
+        fit(task, method="kd+lp", seeds=2, split=mode, **SHORT).save(tmp_path / "r.jsonl")
+    groups = Results.load(tmp_path / "r.jsonl").table().groups
+    assert groups == ("arrays (rotate)", "arrays (paper)")
+
+
+def test_rows_of_an_older_supervisor_are_left_out_and_told() -> None:
+    from dataclasses import replace
+
+    task = replace(gaussian_task(), keys={"weak": {0: "old"}})
+    newer = replace(task, weak_logits={0: task.weak_logits[0].flip(1)}, keys={"weak": {0: "new"}})
+    joined = fit(task, method="kd+lp", seeds=3, **SHORT) + fit(newer, method="kd+lp", seeds=1, **SHORT)
+    table = joined.table()
+    alone = fit(newer, method="kd+lp", seeds=1, **SHORT).table()
+    assert table.cell("arrays", "weak", "accuracy").value == alone.cell("arrays", "weak", "accuracy").value
+    assert "older rows" in " ".join(table.notes)
+
+
+def test_compare_is_over_shared_seeds_and_refuses_what_it_does_not_know() -> None:
+    task = gaussian_task()
+    results = fit(task, method="cpl", seeds=3, **SHORT) + fit(task, method="kd+lp", seeds=[0, 1], **SHORT)
+    direct = fit(task, method=["cpl", "kd+lp"], seeds=[0, 1], **SHORT)
+    assert results.compare("cpl", "kd+lp") == direct.compare("cpl", "kd+lp")
+    with pytest.raises(UsageError, match="unknown selection 'best'"):
+        results.compare("cpl", "kd+lp", selection="best")
+    with pytest.raises(UsageError, match="'ce\\+lp' was not fitted"):
+        results.compare("cpl", "ce+lp")

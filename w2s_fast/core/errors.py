@@ -26,6 +26,10 @@ class DataError(W2SError):
     """A data set, manifest, image or split that cannot be used as it is."""
 
 
+class Unreadable(DataError):
+    """Bytes that are no image this package decodes: a property of the content, unlike a file that is gone or locked."""
+
+
 class ModelError(W2SError):
     """A model that is unknown, cannot be loaded, or does not match its weights."""
 

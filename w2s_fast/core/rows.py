@@ -28,6 +28,7 @@ class Row(TypedDict, total=False):
     method: str
     head: str
     loss: str
+    loss_resolved: str
     init: str
     init_norm: float | None
     feat_scale: float | None
@@ -65,7 +66,9 @@ class Row(TypedDict, total=False):
     precision: str
     device: str
     seconds: float
+    split: str
     split_hash: str
+    truth_digest: str
     feature_key: str | None
     weak_key: str | None
     text_key: str | None

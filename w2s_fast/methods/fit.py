@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 
 from w2s_fast import heads, losses
 from w2s_fast.core.errors import MissingText, UsageError, nearest
+from w2s_fast.core.fields import argument_of
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.data.splits import Split
 from w2s_fast.heads import Start
@@ -166,19 +167,27 @@ def _variant(method: Method, point: Point) -> Method:
     loss = method.loss
     if isinstance(loss, Spec):
         loss = passed_on(loss, point.of_loss, cls=losses.find(loss.name))
-    heads.make(head)
-    losses.make(loss)
-    return replace(method, name=f"{method.name}[{point.label}]" if point.label else method.name, head=head, loss=loss)
+    name = f"{method.name}[{point.label}]" if point.label else method.name
+    return replace(method, name=name, head=head, loss=loss).canonical()
 
 
 def _all_taken(variants: Sequence[Method], parameters: dict[str, Any]) -> None:
-    """Refuse a parameter that not one of the methods has, or has with such a value."""
-    specs = [spec for m in variants for spec in (m.head, m.loss) if isinstance(spec, Spec)]
+    """Refuse a parameter that not one of the methods has, or a value that none of them knows."""
+    limits: dict[str, list[Any]] = {}
+    for m in variants:
+        classes: list[type[Any]] = [heads.find(m.head.name)]
+        classes += [losses.find(m.loss.name)] if isinstance(m.loss, Spec) else []
+        for cls in classes:
+            for f in fields(cls):
+                limits.setdefault(argument_of(cls, f.name), []).append(cls.limits.get(f.name))
+    names = ", ".join(m.name for m in variants)
     for name, value in parameters.items():
-        if not any(spec.args.get(name) == value for spec in specs):
-            raise UsageError(
-                f"{name}={value!r} fits none of {', '.join(m.name for m in variants)} (see: w2s-fast heads)"
-            )
+        if name not in limits:
+            raise UsageError(f"{name}={value!r}: none of {names} has a parameter {name!r}")
+        known = limits[name]
+        allowed = list(dict.fromkeys(v for one in known if isinstance(one, tuple) for v in one))
+        if value not in allowed and all(isinstance(one, tuple) for one in known):
+            raise UsageError(f"{name}={value!r} is none of {', '.join(map(repr, allowed))}")
 
 
 def _needs_text(task: Task, arms: Sequence[Arm]) -> None:
@@ -205,9 +214,8 @@ def _ceilings(task: Task, arms: Sequence[Arm]) -> list[Arm]:
     wanted = {(str(_ceiling_head(arm.method.head)), arm.settings): None for arm in arms}
     for name in CEILING_HEADS:
         if not any(parse(head).name == name and settings == first for head, settings in wanted):
-            init = "text" if task.text is not None else "random"
-            head = f"prototype(init='{init}')" if name == "prototype" else name
-            wanted[str(parse(head)), first] = None
+            head = "prototype(init='random')" if name == "prototype" and task.text is None else name
+            wanted[head, first] = None
     names = _ceiling_names(list(wanted))
     return [
         Arm(

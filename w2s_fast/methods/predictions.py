@@ -13,9 +13,14 @@ from numpy.typing import NDArray
 
 from w2s_fast.core.errors import DataError
 from w2s_fast.core.hashing import digest_ids
+from w2s_fast.core.summary import Group
 
 IntArray = NDArray[np.int64]
+Pair = tuple[int, int | None]
+"""(seed, weak seed)."""
 REFERENCES = ("weak", "zero-shot", "fusion")
+CEILING_SELECTION = {"last": "last", "weak_val": "oracle", "oracle": "oracle", "test_best": "test_best"}
+"""Under which selection the ceiling is read that a student's selection is measured against."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +37,9 @@ class System:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """All systems of one domain; `rows[seed]` are the test rows of that seed, `truth` and `ids` cover all N rows."""
+    """All systems of one group; `rows[seed]` are the test rows of that seed, `truth` and `ids` cover all N rows."""
 
-    domain: str
+    group: Group
     systems: tuple[System, ...]
     rows: Mapping[int, IntArray]
     truth: IntArray
@@ -49,24 +54,29 @@ class Predictions:
         """The systems' names in order of appearance."""
         return list(dict.fromkeys(s.name for s in self.systems))
 
-    def of(self, name: str, *, selection: str = "last") -> list[IntArray]:
-        """Per (seed, weak seed) of `pairs`, what `name` predicts; a ceiling or zero-shot repeats over weak seeds."""
+    @property
+    def domain(self) -> str:
+        """The domain of the group."""
+        return self.group[0]
+
+    def correct(self, name: str, *, selection: str = "last") -> dict[Pair, NDArray[np.bool_]]:
+        """(seed, weak seed) -> whether `name` is right on that seed's test rows, under one selection.
+
+        A ceiling is read under the selection that the protocol measures students against, a reference under its only
+        one; both repeat over weak seeds. Pairs where `name` has no such prediction are absent.
+        """
+        if name in REFERENCES:
+            selection = "last"
+        elif name.startswith("ceiling+"):
+            selection = CEILING_SELECTION.get(selection, selection)
         found = {(s.seed, s.weak_seed): s for s in self.systems if s.name == name}
-        out: list[IntArray] = []
-        for seed, weak_seed in self.pairs or sorted(found, key=str):
+        out: dict[Pair, NDArray[np.bool_]] = {}
+        for seed, weak_seed in self.pairs or [(s, None) for s in sorted(self.rows)]:
             system = found.get((seed, weak_seed)) or found.get((seed, None))
-            if system is None or not system.labels:
-                return []
-            out.append(system.labels.get(selection, next(iter(system.labels.values()))))
+            if system is not None and selection in system.labels:
+                rows = self.rows[seed]
+                out[seed, weak_seed] = system.labels[selection] == self.truth[rows]
         return out
-
-    def items(self) -> list[IntArray]:
-        """Per (seed, weak seed), the test rows of that seed."""
-        return [self.rows[seed] for seed, _ in self.pairs] or [self.rows[s] for s in sorted(self.rows)]
-
-    def correct(self, name: str, *, selection: str = "last") -> list[NDArray[np.bool_]]:
-        """Per (seed, weak seed), whether `name` is right; empty when `name` was not run."""
-        return [p == self.truth[r] for p, r in zip(self.of(name, selection=selection), self.items(), strict=False)]
 
 
 def save(predictions: Predictions, directory: Path, stem: str, selections: Sequence[str]) -> dict[str, int]:
@@ -90,7 +100,7 @@ def save(predictions: Predictions, directory: Path, stem: str, selections: Seque
         tests[i, 0, : len(rows)], tests[i, 1, : len(rows)] = rows, predictions.truth[rows]
     index = {
         "schema": 1,
-        "domain": predictions.domain,
+        "group": list(predictions.group),
         "selections": list(selections),
         "seeds": [
             {
@@ -136,4 +146,4 @@ def load(path: Path) -> Predictions:
         )
         for i, e in enumerate(index["systems"])
     )
-    return Predictions(domain=index["domain"], systems=systems, rows=rows, truth=truth, ids=())
+    return Predictions(group=tuple(index["group"]), systems=systems, rows=rows, truth=truth, ids=())

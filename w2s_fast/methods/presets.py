@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from w2s_fast import losses
+from w2s_fast import heads, losses
 from w2s_fast.core.errors import SpecError, UsageError, nearest
+from w2s_fast.core.fields import parameters
+from w2s_fast.core.hashing import digest_json, number_repeats
 from w2s_fast.core.plugins import load, names
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.methods import METHODS
@@ -30,8 +32,29 @@ class Method:
 
     @property
     def loss_name(self) -> str:
-        """The loss as rows write it."""
-        return str(self.loss) if isinstance(self.loss, Spec) else f"{getattr(self.loss, '__name__', 'callable')}"
+        """The loss as rows write it: its spec, or the name of the function or class."""
+        return str(self.loss) if isinstance(self.loss, Spec) else given_name(self.loss)
+
+    @property
+    def loss_resolved(self) -> str:
+        """The loss with every parameter that it has, defaults included."""
+        if not isinstance(self.loss, Spec):
+            return self.loss_name
+        return str(Spec(name=self.loss.name, args={**parameters(losses.find(self.loss.name)), **self.loss.args}))
+
+    @property
+    def loss_identity(self) -> str:
+        """What tells this loss from another of the same name: the spec, or a digest of the function's code."""
+        return str(self.loss) if isinstance(self.loss, Spec) else f"{self.loss_name} {digest_of(self.loss)}"
+
+    def canonical(self) -> Method:
+        """This method with specs that leave out what equals its default, so that equal methods compare equal."""
+        loss = self.loss
+        if isinstance(loss, Spec):
+            defaults = parameters(losses.find(loss.name))
+            losses.make(loss)
+            loss = Spec(name=loss.name, args={k: v for k, v in loss.args.items() if defaults.get(k, ...) != v})
+        return replace(self, head=heads.make(self.head).spec(), loss=loss)
 
     def expand(self) -> list[Method]:
         """One method per point of the grids that list-valued parameters of head and loss span."""
@@ -92,8 +115,8 @@ def resolve(
         raise UsageError(f"--head {_several(head)[0]} needs a loss: add --loss kd (all: w2s-fast losses)")
     if not found:
         raise UsageError("nothing to fit: give --method cpl kd+lp ... or --loss cpl (all: w2s-fast methods)")
-    expanded = [variant for one in found for variant in one.expand()]
-    unique = {(m.name, str(m.head), m.loss if callable(m.loss) else str(m.loss)): m for m in expanded}
+    expanded = [variant.canonical() for one in found for variant in one.expand()]
+    unique = {(m.name, str(m.head), m.loss if not isinstance(m.loss, Spec) else str(m.loss)): m for m in expanded}
     return _distinct_names(list(unique.values()))
 
 
@@ -143,7 +166,26 @@ def _several(value: Any) -> list[Any]:
 
 def _distinct_names(methods: list[Method]) -> list[Method]:
     """Variants of one name get their arguments into the name, so that no two rows share one."""
-    count: dict[str, int] = {}
-    for m in methods:
-        count[m.name] = count.get(m.name, 0) + 1
-    return [m if count[m.name] == 1 else replace(m, name=f"{m.name}[{m.loss_name} @ {m.head}]") for m in methods]
+    names_given = [m.name for m in methods]
+    told = [m.name if names_given.count(m.name) == 1 else f"{m.name}[{m.loss_name} @ {m.head}]" for m in methods]
+    numbered = number_repeats(told)
+    return [replace(m, name=name) for m, name in zip(methods, numbered, strict=True)]
+
+
+def given_name(loss: Any) -> str:
+    """The name of a loss given as an object: a function's own, or its class's with the fields that are set."""
+    if is_dataclass(loss) and not isinstance(loss, type):
+        fields_set = {f.name: getattr(loss, f.name) for f in fields(loss) if getattr(loss, f.name) != f.default}
+        return str(Spec(name=type(loss).__name__, args=fields_set)) if fields_set else type(loss).__name__
+    return getattr(loss, "__name__", type(loss).__name__)
+
+
+def digest_of(loss: Any) -> str:
+    """12 hex digits over a function's code, constants and closure, or over an object's class and fields."""
+    code = getattr(loss, "__code__", None)
+    if code is None:
+        return digest_json([type(loss).__module__, type(loss).__qualname__, given_name(loss)])[:12]
+    closure = [repr(cell.cell_contents) for cell in getattr(loss, "__closure__", None) or ()]
+    constants = [repr(c) for c in code.co_consts if not hasattr(c, "co_code")]
+    parts = [code.co_code.hex(), constants, list(code.co_names), closure, repr(getattr(loss, "__defaults__", None))]
+    return digest_json(parts)[:12]

@@ -13,7 +13,7 @@ from w2s_fast.core import rows as files
 from w2s_fast.core.errors import UsageError, nearest
 from w2s_fast.core.intervals import Interval, Resamples
 from w2s_fast.core.rows import Row
-from w2s_fast.core.summary import Systems, Table, summarise
+from w2s_fast.core.summary import Group, Systems, Table, group_names, summarise
 from w2s_fast.methods import predictions
 from w2s_fast.methods.predictions import Predictions
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 CRITERION = {"last": "agree_val", "weak_val": "agree_val", "oracle": "acc_val", "test_best": "acc_test"}
 """By which curve `best` compares runs under a selection."""
-CEILING_SELECTION = {"last": "last", "weak_val": "oracle", "oracle": "oracle", "test_best": "test_best"}
-"""Under which selection the ceiling is read that a student's selection is measured against."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,30 +34,29 @@ class Results:
     fits: tuple[Scored, ...] = ()
 
     def __add__(self, other: Results) -> Results:
-        seen = {(r.get("run_id"), r.get("selection")) for r in self.rows}
-        fresh = [r for r in other.rows if (r.get("run_id"), r.get("selection")) not in seen]
+        """Both, with one row per run and selection: the later one's."""
+        rows = {(r.get("run_id"), r.get("selection")): r for r in (*self.rows, *other.rows)}
         return Results(
-            rows=[*self.rows, *fresh],
-            kept=_merged([*self.kept, *other.kept]),
-            fits=self.fits + other.fits,
+            rows=list(rows.values()), kept=_merged([*self.kept, *other.kept]), fits=(*self.fits, *other.fits)
         )
 
     @property
     def predictions(self) -> Mapping[str, Predictions]:
-        """Domain -> predictions of every system on its test rows."""
-        return {kept.domain: kept for kept in self.kept}
+        """Group name (the domain, with what tells groups of one domain apart) -> predictions of every system."""
+        names = group_names(kept.group for kept in self.kept)
+        return {names[kept.group]: kept for kept in self.kept}
 
     def systems(self, *, selection: str = "last") -> dict[str, Systems]:
-        """Domain -> item numbers and correctness per system, as intervals need them."""
+        """Group name -> item numbers and correctness per system, as intervals need them."""
         found: dict[str, Systems] = {}
-        for kept in self.kept:
-            read = {True: CEILING_SELECTION.get(selection, selection), False: selection}
-            correct = {name: kept.correct(name, selection=read[name.startswith("ceiling+")]) for name in kept.names()}
-            found[kept.domain] = Systems(
-                items=kept.items(),
-                correct={name: c for name, c in correct.items() if c},
-                seeds=[seed for seed, _ in kept.pairs],
-                weak_seeds=[weak for _, weak in kept.pairs],
+        for name, kept in self.predictions.items():
+            pairs = kept.pairs or [(seed, None) for seed in sorted(kept.rows)]
+            correct = {system: kept.correct(system, selection=selection) for system in kept.names()}
+            found[name] = Systems(
+                items=[kept.rows[seed] for seed, _ in pairs],
+                correct={system: [c[p] for p in pairs] for system, c in correct.items() if len(c) == len(pairs)},
+                seeds=[seed for seed, _ in pairs],
+                weak_seeds=[weak for _, weak in pairs],
             )
         return found
 
@@ -68,15 +65,30 @@ class Results:
         return summarise(self.rows, self.systems(selection=selection), selection=selection)
 
     def compare(self, a: str, b: str, *, selection: str = "last") -> dict[str, Interval]:
-        """Domain -> the interval of accuracy(a) - accuracy(b), matched by seed and item (crossed paired bootstrap)."""
+        """Group name -> the interval of accuracy(a) - accuracy(b) over the runs that both have (crossed bootstrap).
+
+        Matched by seed, weak seed and item. `UsageError` for an unknown selection or name, or no run in common.
+        """
+        if selection not in CRITERION:
+            raise UsageError(f"unknown selection {selection!r}{nearest(selection, CRITERION)}")
         out: dict[str, Interval] = {}
-        for kept in self.kept:
+        for group, kept in self.predictions.items():
             for name in (a, b):
                 if name not in kept.names():
-                    raise UsageError(f"{name!r} was not fitted in {kept.domain}{nearest(name, kept.names())}")
-            resamples = Resamples(kept.items(), seeds=[s for s, _ in kept.pairs], weak_seeds=[w for _, w in kept.pairs])
-            first, second = (resamples.means(kept.correct(name, selection=selection)) for name in (a, b))
-            out[kept.domain] = resamples.interval(first - second)
+                    raise UsageError(f"{name!r} was not fitted in {group}{nearest(name, kept.names())}")
+            first, second = kept.correct(a, selection=selection), kept.correct(b, selection=selection)
+            shared = [pair for pair in first if pair in second]
+            if not shared:
+                raise UsageError(
+                    f"{group}: {a!r} and {b!r} have no seed in common under {selection!r}; fit both on one"
+                )
+            resamples = Resamples(
+                [kept.rows[seed] for seed, _ in shared],
+                seeds=[seed for seed, _ in shared],
+                weak_seeds=[weak for _, weak in shared],
+            )
+            means = [resamples.means([of[pair] for pair in shared]) for of in (first, second)]
+            out[group] = resamples.interval(means[0] - means[1])
         return out
 
     def curves(self) -> list[dict[str, Any]]:
@@ -155,29 +167,25 @@ def _stem(kept: Predictions) -> str:
 
 
 def _merged(kept: Sequence[Predictions]) -> tuple[Predictions, ...]:
-    """One `Predictions` per domain; systems of equal run id are kept once, the later one."""
-    by_domain: dict[str, Predictions] = {}
+    """One `Predictions` per group; of two runs with one id, and of two test sets of one seed, the later wins."""
+    merged: dict[Group, Predictions] = {}
     for one in kept:
-        before = by_domain.get(one.domain)
-        if before is None:
-            by_domain[one.domain] = one
-            continue
-        for seed in set(before.rows) & set(one.rows):
-            if not np.array_equal(before.rows[seed], one.rows[seed]):
-                raise UsageError(
-                    f"{one.domain}: seed {seed} has two different test sets; join results of one split mode"
-                )
-        systems = {s.run_id: s for s in (*before.systems, *one.systems)}
-        size = max(len(before.truth), len(one.truth))
-        truth = np.full(size, -1, np.int64)
-        for source in (before, one):
-            known = np.flatnonzero(source.truth >= 0)
-            truth[known] = source.truth[known]
-        by_domain[one.domain] = replace(
-            one,
-            systems=tuple(systems.values()),
-            rows={**before.rows, **one.rows},
-            truth=truth,
-            ids=one.ids or before.ids,
-        )
-    return tuple(by_domain.values())
+        before = merged.get(one.group)
+        merged[one.group] = one if before is None else _later(before, one)
+    return tuple(merged.values())
+
+
+def _later(before: Predictions, after: Predictions) -> Predictions:
+    replaced = {s for s in before.rows if s in after.rows and not np.array_equal(before.rows[s], after.rows[s])}
+    systems = {s.run_id: s for s in before.systems if s.seed not in replaced} | {s.run_id: s for s in after.systems}
+    truth = np.full(max(len(before.truth), len(after.truth)), -1, np.int64)
+    for source in (before, after):
+        known = np.flatnonzero(source.truth >= 0)
+        truth[known] = source.truth[known]
+    return replace(
+        after,
+        systems=tuple(systems.values()),
+        rows={**before.rows, **after.rows},
+        truth=truth,
+        ids=after.ids or before.ids,
+    )

@@ -14,11 +14,12 @@ from torch import Tensor
 from w2s_fast.core.hashing import digest_json
 from w2s_fast.core.rows import SCHEMA, Row
 from w2s_fast.core.statistics import PGR, paired_gap_se, pgr
+from w2s_fast.core.summary import group_of
 from w2s_fast.core.version import CODE
 from w2s_fast.data.splits import Split
 from w2s_fast.methods import references
-from w2s_fast.methods.predictions import Predictions, System
-from w2s_fast.methods.results import CEILING_SELECTION, Results
+from w2s_fast.methods.predictions import CEILING_SELECTION, Predictions, System
+from w2s_fast.methods.results import Results
 from w2s_fast.methods.task import Task
 from w2s_fast.train import SELECTIONS, Fit
 
@@ -60,7 +61,7 @@ def score(task: Task, scored: Sequence[Scored], *, mode: str, precision: str, de
     for system in said.systems(scored):
         systems[system.run_id] = system
     kept = Predictions(
-        domain=task.domain,
+        group=group_of(rows[0]),
         systems=tuple(systems.values()),
         rows={s.arm.seed: np.asarray(s.split.test) for s in scored},
         truth=np.asarray(task.manifest.labels),
@@ -158,6 +159,7 @@ def _row(one: Scored, selection: str, context: _Context, *, run_id: str, precisi
         method=arm.method.name,
         head=str(arm.method.head),
         loss=arm.method.loss_name,
+        loss_resolved=arm.method.loss_resolved,
         init=getattr(head, "init_from", None) or "own",
         init_norm=getattr(head, "init_norm", None),
         feat_scale=head.x_scale if head.unit_x else None,
@@ -195,7 +197,9 @@ def _row(one: Scored, selection: str, context: _Context, *, run_id: str, precisi
         precision=precision,
         device=device,
         seconds=fit.seconds["total"],
+        split=context.mode,
         split_hash=one.split.digest,
+        truth_digest=task.manifest.truth_digest,
         feature_key=task.keys.get("features"),
         weak_key=(task.keys.get("weak") or {}).get(weak_seed),
         text_key=task.keys.get("text"),
@@ -210,8 +214,14 @@ def _ceilings_of(one: Scored, selection: str, context: _Context) -> tuple[np.nda
     read = CEILING_SELECTION[selection]
     mine = [c for c in context.ceilings if c.arm.seed == one.arm.seed]
     same = next((c for c in mine if c.arm.ceiling_key == one.arm.ceiling_key), None)
-    best = max(mine, key=lambda c: float(np.nan_to_num(c.fit.curves["acc_val"][-1], nan=-1.0)), default=None)
+    best = max(mine, key=lambda c: _on_hold_val(c, read), default=None)
     return (None if same is None else same.correct(read)), (None if best is None else best.correct(read))
+
+
+def _on_hold_val(ceiling: Scored, selection: str) -> float:
+    """Accuracy on hold-val at the selected epoch; -1 where there is none."""
+    epoch = ceiling.fit.selected_epoch.get(selection)
+    return -1.0 if epoch is None else float(np.nan_to_num(ceiling.fit.curves["acc_val"][epoch], nan=-1.0))
 
 
 def _pgr(base: np.ndarray, correct: np.ndarray | None, ceiling: np.ndarray | None) -> PGR:
@@ -245,8 +255,9 @@ def _run_id(task: Task, one: Scored, mode: str, precision: str) -> str:
     """16 hex digits over what decides the run, so that a repetition of the same run has the same id."""
     arm = one.arm
     fields: list[Any] = [
-        task.data, task.strong, task.weak, {name: str(key) for name, key in task.keys.items()}, task.template,
-        arm.method.name, str(arm.method.head), arm.method.loss_name, str(arm.settings), arm.seed, arm.weak_seed,
+        task.data, task.strong, task.weak, task.keys.get("features"), task.keys.get("text"), task.template,
+        (task.keys.get("weak") or {}).get(arm.weak_seed), task.manifest.truth_digest,
+        arm.method.name, str(arm.method.head), arm.method.loss_identity, str(arm.settings), arm.seed, arm.weak_seed,
         arm.supervision, mode, precision, one.split.digest,
     ]  # fmt: skip
     return digest_json(fields)[:16]

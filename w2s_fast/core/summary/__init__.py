@@ -3,8 +3,23 @@
 `summarise(rows, systems)` gives a `Table` of plain numbers; `report` and the command line only render it.
 """
 
+from w2s_fast.core.summary.domain import Group, group_names, group_of
 from w2s_fast.core.summary.page import BEST, summarise
 from w2s_fast.core.summary.systems import Systems
 from w2s_fast.core.summary.table import EMPTY, Cell, Column, Line, Table, text, wide
 
-__all__ = ["BEST", "EMPTY", "Cell", "Column", "Line", "Systems", "Table", "summarise", "text", "wide"]
+__all__ = [
+    "BEST",
+    "EMPTY",
+    "Cell",
+    "Column",
+    "Group",
+    "Line",
+    "Systems",
+    "Table",
+    "group_names",
+    "group_of",
+    "summarise",
+    "text",
+    "wide",
+]

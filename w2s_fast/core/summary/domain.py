@@ -94,24 +94,63 @@ def fractions(rows: Mapping[Run, Row], key: str) -> dict[Run, float]:
     return {run: float(value) for run, value in found.items() if isinstance(value, int | float)}
 
 
+Group = tuple[str, str | None, str | None, str | None, str | None]
+"""What results may be joined: one domain, strong encoder, weak model, data set and split mode."""
+
+
+def group_of(row: Row) -> Group:
+    """The group that a row belongs to."""
+    domain = row.get("domain") or row.get("data") or ""
+    return domain, row.get("strong"), row.get("weak"), row.get("data"), row.get("split")
+
+
+def group_names(groups: Iterable[Group]) -> dict[Group, str]:
+    """A name for each group: its domain, with whatever else tells groups of one domain apart."""
+    given = list(dict.fromkeys(groups))
+    names: dict[Group, str] = {}
+    for group in given:
+        alike = [other for other in given if other[0] == group[0]]
+        differing = [str(group[n]) for n in range(1, 5) if len({other[n] for other in alike}) > 1]
+        names[group] = group[0] + (f" ({', '.join(differing)})" if differing else "")
+    return names
+
+
 def domains(rows: Iterable[Row]) -> list[Domain]:
-    """Rows of one selection by domain, then by method and configuration; a later row of a run replaces the earlier."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
+    """Rows of one selection by group, then by method and configuration; a later row of a run replaces the earlier."""
+    groups: dict[Group, list[Row]] = {}
     for row in rows:
-        key = (row.get("domain") or row.get("data") or "", row.get("strong"), row.get("weak"), row.get("data"))
-        groups.setdefault(key, []).append(row)
-    several = {key[0] for key in groups if sum(other[0] == key[0] for other in groups) > 1}
+        groups.setdefault(group_of(row), []).append(row)
+    names = group_names(groups)
     out: list[Domain] = []
-    for key, members in groups.items():
-        name = str(key[0])
-        if key[0] in several:
-            differing = [n for n in (1, 2, 3) if len({other[n] for other in groups if other[0] == key[0]}) > 1]
-            name += f" ({', '.join(str(key[n]) for n in differing)})"
-        done = [row for row in members if row.get("status") in DONE and row.get("acc_w2s") is not None]
-        failed = [row for row in members if not any(row is kept for kept in done)]
+    for group, members in groups.items():
+        current = _current(members)
+        done = [row for row in current if row.get("status") in DONE and row.get("acc_w2s") is not None]
+        failed = [row for row in current if not any(row is kept for kept in done)]
         left_out = [f"{row.get('method')} seed {row.get('seed')} ({_reason(row)})" for row in failed]
-        out.append(Domain(name=name, domain=str(key[0]), systems=_systems(done), left_out=left_out))
+        if len(current) < len(members):
+            left_out.append(
+                f"{len(members) - len(current)} older rows of other features, supervisors, labels or splits"
+            )
+        out.append(Domain(name=names[group], domain=group[0], systems=_systems(done), left_out=left_out))
     return out
+
+
+def _current(members: Sequence[Row]) -> list[Row]:
+    """The rows that rest on the last row's features, text and labels, and on each seed's last supervisor and split."""
+
+    def rests_on(row: Row) -> dict[tuple[str, Any], Any]:
+        on: dict[tuple[str, Any], Any] = {
+            (key, None): row.get(key) for key in ("feature_key", "text_key", "truth_digest")
+        }
+        on["split_hash", row.get("seed")] = row.get("split_hash")
+        if row.get("weak_seed") is not None:
+            on["weak_key", row.get("weak_seed")] = row.get("weak_key")
+        return on
+
+    newest: dict[tuple[str, Any], Any] = {}
+    for row in members:
+        newest |= rests_on(row)
+    return [row for row in members if all(newest[key] == value for key, value in rests_on(row).items())]
 
 
 def _reason(row: Row) -> str:

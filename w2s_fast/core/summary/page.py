@@ -34,10 +34,11 @@ def summarise(
     unverified: Collection[str] = (),
     replicates: int = REPLICATES,
 ) -> Table:
-    """The table of one selection: per domain weak, zero-shot, fusion, methods, ceilings; over several, their mean.
+    """The table of one selection: per domain weak, zero-shot, fusion, methods, ceilings; over several
+    different domains, their mean.
 
-    `rows` are result rows; `correctness` holds per domain the `Systems` of the same selection, and gives accuracies
-    and PGR their 95 % intervals where its accuracies are those of the rows (a note tells where they are not).
+    `rows` are result rows; `correctness` holds per group name (the domain) the `Systems` of the same selection, and
+    gives accuracies and PGR their 95 % intervals where its accuracies are those of the rows (else a note tells).
     Columns: accuracy (mean over runs), PGR against the ceiling of the same head, against the best ceiling, and from
     the better of weak and zero-shot (ratios of means), the median PGR over runs, and the number of runs. `unverified`
     names methods whose formula could not be checked. Errors: `DataError` without rows, or none of that selection.
@@ -50,9 +51,9 @@ def summarise(
         known = {str(row.get("selection")) for row in given}
         raise DataError(f"no result row has selection {selection!r}{nearest(selection, known)}")
     kept = correctness or {}
-    pages = [_Page(domain, kept.get(domain.domain), replicates=replicates) for domain in domains(chosen)]
+    pages = [_Page(domain, kept.get(domain.name), replicates=replicates) for domain in domains(chosen)]
     lines = [line for page in pages for line in page.lines()]
-    if len(pages) > 1:
+    if len(pages) > 1 and len({page.domain.domain for page in pages}) == len(pages):
         lines += _mean_lines(pages, lines)
     return Table(
         title="Weak-to-strong results",
