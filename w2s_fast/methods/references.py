@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -40,8 +39,3 @@ def accuracy(predicted: Tensor, labels: Tensor) -> float:
     """Share of known labels that are met, in float64; NaN when none is known."""
     known = labels >= 0
     return float((predicted[known] == labels[known]).double().mean()) if bool(known.any()) else float("nan")
-
-
-def correctness(predicted: Tensor, labels: Tensor) -> Tensor:
-    """bool[n]: prediction equals label."""
-    return torch.eq(predicted, labels)

@@ -16,6 +16,7 @@ from w2s_fast.core.rows import Row
 from w2s_fast.core.summary import Group, Systems, Table, group_names, summarise
 from w2s_fast.methods import predictions
 from w2s_fast.methods.predictions import Predictions
+from w2s_fast.methods.presets import describe
 
 if TYPE_CHECKING:
     from w2s_fast.methods.best import BestHead
@@ -62,7 +63,8 @@ class Results:
 
     def table(self, *, selection: str = "last") -> Table:
         """Accuracy and PGR per system and domain with 95 % intervals; `print` it, or render it with `report`."""
-        return summarise(self.rows, self.systems(selection=selection), selection=selection)
+        doubtful = [record["method"] for record in describe() if not record["verified"]]
+        return summarise(self.rows, self.systems(selection=selection), selection=selection, unverified=doubtful)
 
     def compare(self, a: str, b: str, *, selection: str = "last") -> dict[str, Interval]:
         """Group name -> the interval of accuracy(a) - accuracy(b) over the runs that both have (crossed bootstrap).
