@@ -11,7 +11,7 @@ import pytest
 from pictures import class_folders, noise, save
 from PIL import Image
 
-from w2s_fast.core.errors import DataError
+from w2s_fast.core.errors import DataError, Unreadable
 from w2s_fast.data import decode as module
 from w2s_fast.data import drawn, open_manifest
 from w2s_fast.data.decode import decode, read_image
@@ -128,13 +128,13 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
 @pytest.mark.parametrize("keep", [0.02, 0.3, 0.7, 0.95])
 def test_truncated_files_name_the_file(kind: str, keep: float) -> None:
     content = coded(Image.fromarray(noise(1, (64, 64))), kind)
-    with pytest.raises(DataError, match=r"broken\.jpg"):
+    with pytest.raises(Unreadable, match=r"broken\.jpg"):
         decode(content[: int(len(content) * keep)], path="p/broken.jpg")
 
 
 def test_other_formats_and_nonsense_are_refused() -> None:
     for content in (coded(Image.fromarray(RGB), "GIF"), coded(Image.fromarray(RGB), "TIFF"), b"", b"hello", bytes(500)):
-        with pytest.raises(DataError, match=r"x.png is not a readable JPEG, PNG, BMP, WEBP file"):
+        with pytest.raises(Unreadable, match=r"x.png is not a readable JPEG, PNG, BMP, WEBP file"):
             decode(content, path="x.png")
 
 
@@ -151,8 +151,18 @@ def test_bombs_are_refused_before_decoding(bound: int | None, monkeypatch: pytes
     # Pillow's own bound is global, and programs switch it off.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", bound)
     for width, height in ((14_000, 14_000), (60_000, 60_000)):
-        with pytest.raises(DataError, match=r"bomb.png has .*pixels"):
+        with pytest.raises(Unreadable, match=r"bomb.png has .*pixels"):
             decode(png_claiming(width, height), path="bomb.png")
+
+
+def test_short_memory_is_no_property_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", short)
+    with pytest.raises(DataError, match="not enough memory to decode the image x.png") as caught:
+        decode(b"", path="x.png")
+    assert not isinstance(caught.value, Unreadable)
 
 
 def test_a_large_image_is_no_warning() -> None:
@@ -181,13 +191,15 @@ def test_rows_are_read_and_checked(tmp_path: Path) -> None:
     m = open_manifest(f"imagefolder:{root}", cache=tmp_path)
     assert (np.asarray(read_image(m, 1)) == noise(2)).all()
     save(root / "b" / "000.png", 99)
-    with pytest.raises(DataError, match=r"b/000.png changed since the manifest was made"):
+    with pytest.raises(DataError, match=r"b/000.png changed since the manifest was made") as changed:
         read_image(m, 1)
+    assert not isinstance(changed.value, Unreadable)
     by_path = open_manifest(f"imagefolder:{root}", identity="path", cache=tmp_path)
     assert (np.asarray(read_image(by_path, 1)) == noise(99)).all()
     (root / "a" / "000.png").unlink()
-    with pytest.raises(DataError, match=r"a/000.png cannot be read"):
+    with pytest.raises(DataError, match=r"a/000.png cannot be read") as gone:
         read_image(m, 0)
+    assert not isinstance(gone.value, Unreadable)
 
 
 def test_a_repeated_image_is_checked_by_its_content(tmp_path: Path) -> None:

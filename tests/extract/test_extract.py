@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +69,6 @@ def test_several_models_in_one_go_and_a_second_run_makes_nothing(folder: Path, t
 def test_decoding_processes_change_nothing(folder: Path, tmp_path: Path) -> None:
     data = f"imagefolder:{folder}"
     manifest = open_manifest(data, cache=tmp_path / "a")
-    from dataclasses import replace
-
     one = extract(manifest, [MODEL], data=data, options=OPTIONS, cache=tmp_path / "a")
     two = extract(manifest, [MODEL], data=data, options=replace(OPTIONS, workers=2), cache=tmp_path / "b")
     assert one[0].digest == two[0].digest
@@ -94,8 +93,6 @@ def test_too_many_failures_stop_and_no_readable_image_is_an_error(folder: Path, 
         path.write_bytes(path.read_bytes()[:40] + path.name.encode() + path.parent.name.encode())
     data = f"imagefolder:{folder}"
     manifest = open_manifest(data, cache=tmp_path / "cache")
-    from dataclasses import replace
-
     with pytest.raises(DataError, match="more than --max-failures 3"):
         extract(manifest, [MODEL], data=data, options=replace(OPTIONS, max_failures=3), cache=tmp_path / "cache")
     with pytest.raises(DataError, match="none of its 44 images can be read"):
@@ -105,8 +102,6 @@ def test_too_many_failures_stop_and_no_readable_image_is_an_error(folder: Path, 
 
 
 def test_bf16_is_another_key_and_close(folder: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     data = f"imagefolder:{folder}"
     manifest = open_manifest(data, cache=tmp_path / "cache")
     half = replace(OPTIONS, compute="bf16")
@@ -120,8 +115,6 @@ def test_bf16_is_another_key_and_close(folder: Path, tmp_path: Path) -> None:
 
 
 def test_batch_size_and_device_are_not_in_the_key(folder: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     data = f"imagefolder:{folder}"
     manifest = open_manifest(data, cache=tmp_path / "cache")
     [a] = extract(manifest, [MODEL], data=data, options=OPTIONS, cache=tmp_path / "a")
@@ -171,3 +164,39 @@ def test_kill_and_rerun_end_in_the_bytes_of_an_undisturbed_run(folder: Path, tmp
     found = rest.splitlines()[-1].split()
     assert found[:3] == expected[:3], errors
     assert expected[3] == "3"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_transient_error_stops_and_flags_nothing(folder: Path, tmp_path: Path, workers: int) -> None:
+    data = f"imagefolder:{folder}"
+    manifest = open_manifest(data, cache=tmp_path / "cache")
+    gone = folder / "dog" / "03.png"
+    content = gone.read_bytes()
+    gone.unlink()
+    with pytest.raises(DataError, match=r"^the image .*03\.png cannot be read \(No such file or directory\); restore"):
+        extract(manifest, [MODEL], data=data, options=replace(OPTIONS, workers=workers), cache=tmp_path / "cache")
+    gone.write_bytes(content)
+    [record] = extract(manifest, [MODEL], data=data, options=OPTIONS, cache=tmp_path / "cache")
+    assert record.failures == 0 and record.made_parts == 1
+    bank = open_bank(MODEL, data, cache=tmp_path / "cache", options=OPTIONS.in_key())
+    assert bank.ok.all()
+
+
+def test_an_image_that_changes_under_the_extraction_stops_it(folder: Path, tmp_path: Path) -> None:
+    data = f"imagefolder:{folder}"
+    manifest = open_manifest(data, cache=tmp_path / "cache")
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(folder / "dog" / "03.png")
+    with pytest.raises(DataError, match="changed since the manifest was made; run w2s-fast extract again"):
+        extract(manifest, [MODEL], data=data, options=OPTIONS, cache=tmp_path / "cache")
+    assert extract(open_manifest(data, cache=tmp_path), [MODEL], data=data, options=OPTIONS, cache=tmp_path)
+
+
+def test_no_readable_image_is_refused_again_and_never_completed(folder: Path, tmp_path: Path) -> None:
+    for path in folder.rglob("*.*"):
+        path.write_bytes(path.read_bytes()[:40] + path.name.encode() + path.parent.name.encode())
+    data = f"imagefolder:{folder}"
+    manifest = open_manifest(data, cache=tmp_path / "cache")
+    for _ in range(2):
+        with pytest.raises(DataError, match="none of its 44 images can be read"):
+            extract(manifest, [MODEL], data=data, options=OPTIONS, cache=tmp_path / "cache")
+        assert not list((tmp_path / "cache" / "v1").glob("*/*/complete.json"))

@@ -164,6 +164,24 @@ def list_supervisors(cache: str | Path | None = None, data: str | None = None) -
     return sorted(out, key=lambda s: (s.name, s.data, s.seed))
 
 
+def usable_supervisors(
+    name: str, data: str, *, classes: Sequence[str], d_train: str, cache: str | Path | None = None
+) -> dict[int, Supervisor]:
+    """weak seed -> the supervisor NAME of a data set, or of the same data set under the name it had before a move.
+
+    Moved means: the same classes, and `d_train` (the digest over the sorted ids of D_train) is what it was trained on.
+    """
+
+    def moved(card: Mapping[str, Any]) -> bool:
+        whole = card.get("d_train_whole", card["d_train_digest"])
+        return list(card["classes"]) == list(classes) and d_train in (whole, card["d_train_digest"])
+
+    named = [s for s in list_supervisors(cache) if s.name == name]
+    found = {s.seed: s for s in named if s.data != data and moved(s.card)}
+    found.update({s.seed: s for s in named if s.data == data})
+    return dict(sorted(found.items()))
+
+
 def open_named(model: ModelName, options: Options) -> FrozenEncoder:
     """Open `weak:NAME/SEED` for the data set in the options; without a seed, the lowest there is."""
     if options.data is None:

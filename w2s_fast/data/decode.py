@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from w2s_fast.core.errors import DataError
+from w2s_fast.core.errors import DataError, Unreadable
 from w2s_fast.core.hashing import row_id
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 MAX_PIXELS = 178_956_970
 """Width times height above which an image is refused (Pillow's own bound for a decompression bomb)."""
 MAX_BYTES = 1 << 30
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError, struct.error, zlib.error)
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 
 
 def pil_route(identity: str) -> dict[str, Any]:
@@ -35,9 +35,9 @@ def read_image(manifest: Manifest, row: int) -> Image:
     """The image of one row as an RGB `PIL.Image`.
 
     Files are re-hashed against the row's id where ids are contents. EXIF orientation is applied; palette and alpha
-    images are composited over white; grayscale, 16-bit and CMYK become RGB. Errors (`DataError`, naming the file):
-    gone, changed since the manifest was made, not one of JPEG, PNG, BMP, WEBP, more than `MAX_PIXELS`, truncated or
-    otherwise broken.
+    images are composited over white; grayscale, 16-bit and CMYK become RGB. Errors name the file: `Unreadable` for
+    contents that are not one of JPEG, PNG, BMP, WEBP, have more than `MAX_PIXELS`, are truncated or otherwise broken;
+    any other `DataError` for a file that is gone, may not be read, or changed since the manifest was made.
     """
     uri = manifest.uris[row]
     if manifest.decode.get("route") == "drawn":
@@ -47,7 +47,7 @@ def read_image(manifest: Manifest, row: int) -> Image:
     path = manifest.root / uri
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"the image {path} is larger than {MAX_BYTES >> 20} MiB; remove it or make it smaller")
+            raise Unreadable(f"the image {path} is larger than {MAX_BYTES >> 20} MiB; remove it or make it smaller")
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"the image {path} cannot be read ({error.strerror}); restore it or remove its row") from None
@@ -67,17 +67,19 @@ def decode(content: bytes, *, path: str | Path) -> Image:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
-                    raise DataError(
+                    raise Unreadable(
                         f"the image {path} has {width} x {height} pixels, more than {MAX_PIXELS}; shrink it"
                     )
                 image.load()
                 return to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
-        raise DataError(f"the image {path} is not a readable {', '.join(FORMATS)} file; replace it") from None
+        raise Unreadable(f"the image {path} is not a readable {', '.join(FORMATS)} file; replace it") from None
     except Image.DecompressionBombError:
-        raise DataError(f"the image {path} has more than {MAX_PIXELS} pixels; shrink it") from None
+        raise Unreadable(f"the image {path} has more than {MAX_PIXELS} pixels; shrink it") from None
+    except MemoryError:
+        raise DataError(f"there is not enough memory to decode the image {path}; free some and run it again") from None
     except _BROKEN as error:
-        raise DataError(f"the image {path} is truncated or broken ({error}); replace it") from None
+        raise Unreadable(f"the image {path} is truncated or broken ({error}); replace it") from None
 
 
 def to_rgb(image: Image) -> Image:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,11 +89,23 @@ def split(manifest: Manifest, *, mode: str = "rotate", seed: int) -> Split:
     return _make(manifest, parts, official=official, mode=mode, seed=seed, split_seed=split_seed)
 
 
+_HALVES: WeakKeyDictionary[Manifest, tuple[Rows, Rows, bool]] = WeakKeyDictionary()
+"""Halves of manifests in use: a pure function of an immutable manifest, asked for once per supervisor and seed."""
+
+
 def halves(manifest: Manifest) -> tuple[Rows, Rows, bool]:
     """Rows of D_train, rows of the pool, and whether that is the official split or stratified halves.
 
     Where every row is marked `test`, all are the pool and D_train is elsewhere (empty here).
     """
+    if manifest not in _HALVES:
+        train, pool, official = _halves(manifest)
+        train.flags.writeable = pool.flags.writeable = False
+        _HALVES[manifest] = (train, pool, official)
+    return _HALVES[manifest]
+
+
+def _halves(manifest: Manifest) -> tuple[Rows, Rows, bool]:
     marked = np.array(manifest.splits)
     train, test = (np.flatnonzero(marked == part).astype(np.int64) for part in ("train", "test"))
     if not train.size and not test.size:

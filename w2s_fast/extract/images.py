@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from w2s_fast.core.errors import DataError
+from w2s_fast.core.errors import DataError, Unreadable
 from w2s_fast.core.hashing import canonical_json
 from w2s_fast.core.protocols import Encoder
 from w2s_fast.data.decode import read_image
@@ -19,19 +19,26 @@ from w2s_fast.data.manifest import Manifest
 
 @dataclass(frozen=True, kw_only=True)
 class ImageBatch:
-    """`rows` of the manifest in order; `reasons` row -> why it failed; `input_of(m)` what model m is given."""
+    """`rows` of the manifest in order; `reasons` row -> why it failed; `input_of(m)` what model m is given.
+
+    `stop` is why no image can be told from a broken one at present: a file that is gone, a disk that fails.
+    """
 
     rows: list[int]
     inputs: list[Tensor]
     reasons: dict[int, str]
     source: tuple[int, ...]
+    stop: str | None = None
 
     def input_of(self, m: int) -> Tensor:
         """f[b, 3, h, w], prepared as the m-th encoder wants it; encoders that want the same share it."""
         return self.inputs[self.source[m]]
 
 
-class _Prepared(Dataset[tuple[int, list[Tensor], str | None]]):
+_Item = tuple[int, list[Tensor], str | None, str | None]
+
+
+class _Prepared(Dataset[_Item]):
     def __init__(self, manifest: Manifest, rows: range, encoders: Sequence[Encoder]) -> None:
         self.manifest, self.rows = manifest, rows
         wanted = [canonical_json(e.preprocess) for e in encoders]
@@ -44,27 +51,33 @@ class _Prepared(Dataset[tuple[int, list[Tensor], str | None]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[int, list[Tensor], str | None]:
+    def __getitem__(self, index: int) -> _Item:
         row = self.rows[index]
         try:
             image = read_image(self.manifest, row)
-            return row, [e.prepare(image) for e in self.encoders], None
-        except DataError as error:
-            return row, self.blanks, str(error)
+            return row, [e.prepare(image) for e in self.encoders], None, None
+        except Unreadable as error:
+            return row, self.blanks, str(error), None
+        except DataError as error:  # told, not raised: the loader would wrap it in a worker's traceback
+            return row, self.blanks, None, str(error)
 
-    def collate(self, items: list[tuple[int, list[Tensor], str | None]]) -> ImageBatch:
+    def collate(self, items: list[_Item]) -> ImageBatch:
         return ImageBatch(
-            rows=[row for row, _, _ in items],
-            inputs=[torch.stack(column) for column in zip(*(tensors for _, tensors, _ in items), strict=True)],
-            reasons={row: reason for row, _, reason in items if reason is not None},
+            rows=[row for row, *_ in items],
+            inputs=[torch.stack(column) for column in zip(*(tensors for _, tensors, *_ in items), strict=True)],
+            reasons={row: reason for row, _, reason, _ in items if reason is not None},
             source=self.source,
+            stop=next((stop for *_, stop in items if stop is not None), None),
         )
 
 
 def batches(
     manifest: Manifest, rows: range, encoders: Sequence[Encoder], *, batch_size: int, workers: int
 ) -> Iterator[ImageBatch]:
-    """The rows in order, `batch_size` at a time; every image is decoded once, and prepared once per distinct way."""
+    """The rows in order, `batch_size` at a time; every image is decoded once, and prepared once per distinct way.
+
+    Contents that are no image are a batch's `reasons`; `DataError` for a file that is gone, locked or changed.
+    """
     images = _Prepared(manifest, rows, encoders)
     loader = DataLoader(
         images,
@@ -73,4 +86,7 @@ def batches(
         collate_fn=images.collate,
         prefetch_factor=4 if workers else None,
     )
-    yield from loader
+    for batch in loader:
+        if batch.stop is not None:
+            raise DataError(batch.stop)
+        yield batch

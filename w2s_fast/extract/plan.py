@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from w2s_fast.backbones import open_encoder
+from w2s_fast.backbones import open_encoder, parse_model
+from w2s_fast.backbones.weak import Supervisor, usable_supervisors
+from w2s_fast.core.hashing import digest_ids
 from w2s_fast.core.paths import cache_root
 from w2s_fast.core.protocols import Encoder
 from w2s_fast.data.manifest import Manifest
+from w2s_fast.data.splits import halves
 from w2s_fast.extract.options import ExtractOptions
 from w2s_fast.store.keys import bank_key
 
@@ -46,7 +49,7 @@ def plan(
     for model in dict.fromkeys(models):
         encoder = open_encoder(
             model,
-            data=data,
+            data=_trained_on(model, manifest, data=data, cache=cache),
             cache=cache_root(cache),
             device=device,
             random_weights=options.random_weights,
@@ -55,3 +58,21 @@ def plan(
         ingredients = image_ingredients(encoder, manifest, options)
         jobs.append(Job(model=model, data=data, encoder=encoder, ingredients=ingredients, key=bank_key(ingredients)))
     return jobs
+
+
+def kept_supervisors(
+    name: str, manifest: Manifest, *, data: str, cache: str | Path | None = None
+) -> dict[int, Supervisor]:
+    """weak seed -> the supervisor `weak:NAME/SEED` of a data set, wherever the data set lay when it was trained."""
+    d_train = digest_ids(sorted(manifest.ids[r] for r in halves(manifest)[0]))
+    return usable_supervisors(name, data, classes=manifest.classes, d_train=d_train, cache=cache_root(cache))
+
+
+def _trained_on(model: str, manifest: Manifest, *, data: str, cache: Path) -> str:
+    """The name of the data set under which a supervisor is kept; of other models, the data set's own."""
+    parsed = parse_model(model)
+    if parsed.library != "weak":
+        return data
+    there = kept_supervisors(parsed.name, manifest, data=data, cache=cache)
+    seed = next(iter(there), -1) if parsed.pretrained is None else parsed.pretrained
+    return there[int(seed)].data if str(seed).isdecimal() and int(seed) in there else data

@@ -13,7 +13,9 @@ from w2s_fast.backbones.text import text_features
 from w2s_fast.core.hashing import digest_ids, digest_json
 from w2s_fast.core.paths import cache_root
 from w2s_fast.extract.options import ExtractOptions
+from w2s_fast.extract.worker import Extracted
 from w2s_fast.store.keys import bank_key
+from w2s_fast.store.layout import bank_dir
 from w2s_fast.store.refs import write_ref
 from w2s_fast.store.write import begin_bank, complete_bank, missing_parts, write_part
 
@@ -39,11 +41,11 @@ class Prompts:
 
 def extract_text(
     model: str, prompts: Prompts, *, options: ExtractOptions | None = None, cache: str | Path | None = None
-) -> str:
-    """Fill the text bank of `model` for these prompts and return its key; a complete bank is left as it is.
+) -> Extracted:
+    """Fill the text bank of `model` for these prompts and say what became of it; a complete bank is left as it is.
 
     Rows are classes in label order; one template gives raw features, several the mean of the unit ones.
-    Raises `MissingText` when the model has no text tower or a name has no token.
+    Raises `MissingText` when the model has no text tower or a name has no token; then no bank is begun.
     """
     options = (options or ExtractOptions()).checked()
     root = cache_root(cache)
@@ -61,10 +63,14 @@ def extract_text(
         "templates": list(prompts.templates),
         "options": {"random_weights": options.random_weights, "allow_mismatch": options.allow_mismatch},
     }
-    directory = begin_bank(root, ingredients)
-    count = len(prompts.classes)
-    if missing_parts(directory, count):
-        features = np.asarray(text_features(tower, prompts.classes, prompts.templates), np.float32)
+    key, count = bank_key(ingredients), len(prompts.classes)
+    directory = bank_dir(root, key)
+    lacking = missing_parts(directory, count)
+    # encoded before the bank is begun, so that a name without tokens leaves nothing behind
+    encoded = text_features(tower, prompts.classes, prompts.templates) if lacking else None
+    begin_bank(root, ingredients)
+    if encoded is not None:
+        features = np.asarray(encoded, np.float32)
         write_part(
             directory,
             0,
@@ -78,8 +84,7 @@ def extract_text(
             producer={"model": model},
         )
     rows_digest = digest_ids(prompts.ids)
-    complete_bank(directory, rows=count, rows_digest=rows_digest)
-    key = bank_key(ingredients)
+    digest = complete_bank(directory, rows=count, rows_digest=rows_digest)
     write_ref(
         root,
         model=model,
@@ -89,4 +94,13 @@ def extract_text(
         rows_digest=rows_digest,
         weights=encoder.weight_files,
     )
-    return key
+    return Extracted(
+        model=model,
+        data="text",
+        key=key,
+        rows=count,
+        made_parts=len(lacking),
+        failures=0,
+        digest=digest,
+        images_per_second=None,
+    )

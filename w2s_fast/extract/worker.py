@@ -24,7 +24,9 @@ from w2s_fast.data.manifest import Manifest
 from w2s_fast.extract.images import batches
 from w2s_fast.extract.options import ExtractOptions
 from w2s_fast.extract.plan import Job, plan
-from w2s_fast.store.layout import row_range
+from w2s_fast.store.files import read_regular
+from w2s_fast.store.layout import MAX_RECORD, commit_file, count_parts, row_range
+from w2s_fast.store.records import Bad, Commit, Failure
 from w2s_fast.store.refs import write_ref
 from w2s_fast.store.write import begin_bank, complete_bank, missing_parts, write_part
 
@@ -57,8 +59,8 @@ def extract(
 ) -> list[Extracted]:
     """Fill the banks of `models` over `manifest`; parts already committed are kept, so an interrupted run resumes.
 
-    Every image is decoded once for all models that lack its part. Raises `DataError` when no image is readable or
-    more than `options.max_failures` are not.
+    Every image is decoded once for all models that lack its part. Raises `DataError` when no image is readable, more
+    than `options.max_failures` are not, or a file is gone, locked or changed: then its part is not written.
     """
     options = (options or ExtractOptions()).checked()
     root = cache_root(cache)
@@ -214,6 +216,23 @@ def provenance(job: Job, options: ExtractOptions, device: str, *, shrunk: bool, 
     }
 
 
+def committed_failures(directory: Path, rows: int) -> list[Failure]:
+    """The failure records of all parts that are committed, by row; a damaged commit is left to `complete_bank`."""
+    found: list[Failure] = []
+    for part in range(count_parts(rows)):
+        with contextlib.suppress(Bad, OSError):
+            found += Commit.from_bytes(read_regular(commit_file(directory, part), limit=MAX_RECORD)).failures
+    return found
+
+
+def mending(manifest: Manifest, directories: Sequence[Path]) -> str:
+    """What to do about images that were unreadable when the banks in `directories` were made."""
+    if manifest.decode.get("identity") != "path":
+        return "repair them and extract again"
+    # ids that are not of the contents: the banks cannot see that an image was repaired
+    return f"repair them, remove {' and '.join(map(str, directories))}, and extract again"
+
+
 def _finish(
     job: Job,
     directory: Path,
@@ -223,14 +242,14 @@ def _finish(
     made: int,
     images_per_second: float | None,
 ) -> Extracted:
-    from w2s_fast.store.bank import open_key
-
-    digest = complete_bank(directory, rows=len(manifest.ids), rows_digest=manifest.rows_digest)
-    bank = open_key(job.key, cache=root)
-    if bank.failures and len(bank.failures) == bank.rows:
+    rows = len(manifest.ids)
+    failures = committed_failures(directory, rows)
+    if len(failures) == rows:
+        again = mending(manifest, [directory])
         raise DataError(
-            f"{job.data}: none of its {bank.rows} images can be read; the first: {bank.failures[0]['reason']}"
+            f"{job.data}: none of its {rows} images can be read; the first: {failures[0]['reason']}; {again}"
         )
+    digest = complete_bank(directory, rows=rows, rows_digest=manifest.rows_digest)
     write_ref(
         root,
         model=job.model,
@@ -244,9 +263,9 @@ def _finish(
         model=job.model,
         data=job.data,
         key=job.key,
-        rows=bank.rows,
+        rows=rows,
         made_parts=made,
-        failures=len(bank.failures),
+        failures=len(failures),
         digest=digest,
         images_per_second=images_per_second,
     )

@@ -19,6 +19,7 @@ from w2s_fast.data.splits import halves
 from w2s_fast.methods import supervisors
 from w2s_fast.methods.task import Say, Task, log
 from w2s_fast.store.bank import Bank, open_bank, rows_of
+from w2s_fast.store.layout import bank_dir
 from w2s_fast.store.refs import read_ref
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def open_task(
         on_progress=on_progress,
     )
     features = banks[strong]
-    manifest = _readable(manifest, list(banks.values()), drop_failed=drop_failed)
+    manifest = _readable(manifest, list(banks.values()), drop_failed=drop_failed, cache=cache)
     rows = rows_of(features, manifest.ids)
     logits: dict[int, torch.Tensor] = {}
     for seed, model in teachers.items():
@@ -140,7 +141,7 @@ def _in_key(options: ExtractOptions | None) -> dict[str, Any]:
     return (options or ExtractOptions()).in_key()
 
 
-def _readable(manifest: Manifest, banks: Sequence[Bank], *, drop_failed: bool) -> Manifest:
+def _readable(manifest: Manifest, banks: Sequence[Bank], *, drop_failed: bool, cache: str | Path | None) -> Manifest:
     """The manifest without rows that some model could not read, if that was asked for; else an error names one."""
     ok = np.ones(len(manifest.ids), bool)
     for bank in banks:
@@ -149,9 +150,12 @@ def _readable(manifest: Manifest, banks: Sequence[Bank], *, drop_failed: bool) -
         return manifest
     first = manifest.uris[int(np.argmin(ok))]
     if not drop_failed:
+        from w2s_fast.extract.worker import mending
+
+        broken = [bank_dir(cache, bank.key) for bank in banks if not bank.ok.all()]
         raise DataError(
             f"{manifest.name}: {int((~ok).sum())} of {len(ok)} images could not be read, {first} first; "
-            "repair them and extract again, or leave them out with --drop-failed"
+            f"{mending(manifest, broken)}, or leave them out with --drop-failed"
         )
     return kept(manifest, np.flatnonzero(ok))
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from w2s_fast.backbones.students import new_module
 from w2s_fast.backbones.threads import threads
 from w2s_fast.backbones.weak import save_supervisor, supervisor_dir
-from w2s_fast.core.errors import UsageError, nearest
+from w2s_fast.core.errors import DataError, Unreadable, UsageError, nearest
+from w2s_fast.core.hashing import digest_ids
 from w2s_fast.core.paths import cache_root
 from w2s_fast.core.version import CODE
 from w2s_fast.data import canonical, expand_data, open_manifest
@@ -54,7 +55,9 @@ def train_supervisors(
     """Train one supervisor per data set and weak seed and yield its record: name, accuracies, seconds, directory.
 
     `recipe` overrides fields of the architecture's own (`DRAWN_RECIPE`, `FINETUNE_RECIPE`); None values are unset.
-    An existing supervisor of that name, data set and seed is replaced.
+    An existing supervisor of that name, data set and seed is replaced. Unreadable images of D_train (and of the sample
+    of the pool) are left out and counted as `failures` (`failures_pool`), `first_failure` names one; `DataError` when
+    none is readable.
     """
     chosen = _name(name, model)
     for one in map(canonical, expand_data(tuple(data or (DEFAULT_DATA,)))):
@@ -72,6 +75,7 @@ def train_supervisors(
             module, preprocess, prepare = new_module(model, len(manifest.classes), seed=seed, pretrained=pretrained)
             if images is None or preprocess != images.preprocess:
                 images = _Images(manifest, d_train, prepare, preprocess)
+            used = images.readable("D_train")
             started = time.perf_counter()
             label = f"{one}: weak:{chosen}/{seed}"
             # the drawn CNN's tensors are too small to share between threads
@@ -79,13 +83,14 @@ def train_supervisors(
                 curves = fit_supervisor(
                     module,
                     images.source(),
-                    torch.from_numpy(manifest.labels[d_train]),
+                    torch.from_numpy(manifest.labels[used]),
                     recipe=settings,
                     seed=seed,
                     device=pick_device(device),
                     progress=None if on_progress is None else _steps(on_progress, label),
                 )
             seconds = time.perf_counter() - started
+            acc_pool, pool_failures = _pool_accuracy(module, manifest, prepare)
             directory = supervisor_dir(chosen, one, seed, cache_root(cache))
             card = {
                 "arch": model,
@@ -96,15 +101,19 @@ def train_supervisors(
                 "pretrained": pretrained,
                 "preprocess": preprocess,
                 "command": _command(one, model, chosen, seed, recipe or {}, pretrained),
-                "acc": {"train": _last(curves, "accuracy"), "pool": _pool_accuracy(module, manifest, prepare)},
+                "acc": {"train": _last(curves, "accuracy"), "pool": acc_pool},
+                "d_train_whole": whole_d_train(manifest),
                 "code": CODE,
             }
-            save_supervisor(directory, module, card, [manifest.ids[r] for r in d_train])
+            save_supervisor(directory, module, card, [manifest.ids[r] for r in used])
             yield {
                 "name": f"weak:{chosen}/{seed}",
                 "data": one,
                 "seed": seed,
-                "n_train": len(d_train),
+                "n_train": len(used),
+                "failures": len(images.failures),
+                "failures_pool": len(pool_failures),
+                "first_failure": next(iter([*images.failures, *pool_failures]), None),
                 "acc_train": card["acc"]["train"],
                 "acc_pool": card["acc"]["pool"],
                 "seconds": seconds,
@@ -113,41 +122,88 @@ def train_supervisors(
 
 
 class _Images:
-    """Prepared images of some rows: decoded once into memory where they fit, else on demand by threads."""
+    """Prepared images of the readable ones of some rows: kept in memory where they fit, else decoded on demand."""
 
     def __init__(self, manifest: Manifest, rows: np.ndarray, prepare: Prepare, preprocess: Any) -> None:
         self.manifest, self.rows, self.prepare, self.preprocess = manifest, rows, prepare, preprocess
         self.pool = ThreadPoolExecutor()
         self.kept: Tensor | None = None
+        self.failures: list[str] = []
+        self.looked = False
+
+    def readable(self, what: str) -> np.ndarray:
+        """Those of the rows whose images decode, found in one pass; `DataError` if there are none."""
+        if not self.looked:
+            first = next((found for r in self.rows if isinstance(found := self._try(int(r)), Tensor)), None)
+            fits = first is not None and first.numel() * first.element_size() * len(self.rows) <= IN_MEMORY
+            good: list[int] = []
+            kept: list[Tensor] = []
+            for row, found in zip(self.rows.tolist(), self.pool.map(self._try, self.rows.tolist()), strict=True):
+                if isinstance(found, str):
+                    self.failures.append(found)
+                    continue
+                good.append(row)
+                if fits:
+                    kept.append(found)
+            if not good:
+                raise DataError(
+                    f"{self.manifest.name}: none of the {len(self.rows)} images of {what} can be read; "
+                    f"the first: {self.failures[0] if self.failures else 'there is none'}"
+                )
+            self.rows = np.array(good, np.int64)
+            self.kept = torch.stack(kept) if fits else None
+            self.looked = True
+        return self.rows
 
     def source(self) -> Tensor | Callable[[Tensor], Tensor]:
-        first = self._one(0)
-        if first.numel() * first.element_size() * len(self.rows) > IN_MEMORY:
-            return self.batch
-        if self.kept is None:
-            self.kept = self.batch(torch.arange(len(self.rows)))
-        return self.kept
+        return self.batch if self.kept is None else self.kept
 
     def batch(self, numbers: Tensor) -> Tensor:
         """f[b, 3, h, w] of row numbers i[b] into `rows`."""
-        return torch.stack(list(self.pool.map(self._one, numbers.tolist())))
+        return torch.stack(list(self.pool.map(lambda n: self._one(int(self.rows[n])), numbers.tolist())))
 
-    def _one(self, number: int) -> Tensor:
-        return self.prepare(read_image(self.manifest, int(self.rows[number])))
+    def some(self, rows: list[int]) -> tuple[Tensor | None, np.ndarray]:
+        """Images f[b, 3, h, w] and labels i[b] of those of `rows` that are readable; None where none is."""
+        found = list(zip(rows, self.pool.map(self._try, rows), strict=True))
+        self.failures += [why for _, why in found if isinstance(why, str)]
+        good = [(row, x) for row, x in found if isinstance(x, Tensor)]
+        inputs = torch.stack([x for _, x in good]) if good else None
+        return inputs, self.manifest.labels[[row for row, _ in good]]
+
+    def _one(self, row: int) -> Tensor:
+        return self.prepare(read_image(self.manifest, row))
+
+    def _try(self, row: int) -> Tensor | str:
+        try:
+            return self._one(row)
+        except Unreadable as error:
+            return str(error)
 
 
-def _pool_accuracy(module: torch.nn.Module, manifest: Manifest, prepare: Prepare) -> float:
+def whole_d_train(manifest: Manifest) -> str:
+    """The digest over the sorted ids of D_train, unreadable images included: it tells a data set that was moved."""
+    return digest_ids(sorted(manifest.ids[r] for r in halves(manifest)[0]))
+
+
+def _pool_accuracy(module: torch.nn.Module, manifest: Manifest, prepare: Prepare) -> tuple[float, list[str]]:
+    """Accuracy on an even sample of the pool, and why images of it could not be read."""
     _, pool, _ = halves(manifest)
     order = np.argsort(deal(manifest, pool, key="0"), kind="stable")
     rows = pool[order][:: max(1, -(-len(pool) // POOL_SAMPLE))]
     images = _Images(manifest, rows, prepare, None)
     device = next(module.parameters()).device
-    right = 0
+    right = seen = 0
     with torch.inference_mode():
-        for part in torch.arange(len(rows)).split(256):
-            predicted = module(images.batch(part).to(device)).argmax(-1).cpu().numpy()
-            right += int((predicted == manifest.labels[rows[part.numpy()]]).sum())
-    return right / len(rows)
+        for start in range(0, len(rows), 256):
+            inputs, labels = images.some(rows[start : start + 256].tolist())
+            if inputs is not None:
+                right += int((module(inputs.to(device)).argmax(-1).cpu().numpy() == labels).sum())
+                seen += len(labels)
+    if not seen:
+        raise DataError(
+            f"{manifest.name}: none of {len(rows)} images of the pool can be read; the first: {images.failures[0]}"
+        )
+    return right / seen, images.failures
 
 
 def _recipe(model: str, given: Mapping[str, Any]) -> WeakRecipe:

@@ -14,6 +14,7 @@ from w2s_fast.core.hashing import digest_ids
 from w2s_fast.core.paths import cache_root
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.splits import halves
+from w2s_fast.extract.plan import kept_supervisors
 
 if TYPE_CHECKING:
     from w2s_fast.extract.options import ExtractOptions
@@ -32,14 +33,17 @@ def paired(model: str, data: str) -> bool:
     return data.startswith("drawn:") and is_supervisor(model) and parse_model(model).pretrained is None
 
 
-def seeds_of(model: str, *, data: str, cache: str | Path | None = None) -> list[int]:
-    """The weak seeds that exist for a supervisor on a data set; `ModelError` with the training command if none."""
+def seeds_of(model: str, manifest: Manifest, *, data: str, cache: str | Path | None = None) -> list[int]:
+    """The weak seeds that exist for a supervisor on a data set; `ModelError` with the training command if none.
+
+    A supervisor that was trained on the same D_train before the data set was moved or renamed counts.
+    """
     parsed = parse_model(model)
     if parsed.library == "drawn":
         found = list(shipped_seeds(data))
         hint = f"w2s-fast weak --data {data} --model drawn:cnn --name NAME"
     else:
-        found = sorted(s.seed for s in list_supervisors(cache_root(cache), data=data) if s.name == parsed.name)
+        found = list(kept_supervisors(parsed.name, manifest, data=data, cache=cache))
         hint = f"w2s-fast weak --data {data} --model timm:resnet18.a1_in1k --name {parsed.name}"
     if not found:
         others = sorted({s.name for s in list_supervisors(cache_root(cache), data=data)})
@@ -52,7 +56,7 @@ def expand(model: str, manifest: Manifest, *, data: str, cache: str | Path | Non
     """The models that a name stands for: a supervisor without a seed is all of its seeds; others are themselves."""
     if not is_supervisor(model) or parse_model(model).pretrained is not None:
         return [model]
-    return [f"{model}/{seed}" for seed in seeds_of(model, data=data, cache=cache)]
+    return [f"{model}/{seed}" for seed in seeds_of(model, manifest, data=data, cache=cache)]
 
 
 def of(
@@ -70,8 +74,10 @@ def of(
     if parsed.pretrained is not None:
         chosen = {_seed(parsed.pretrained, model): model}
     else:
-        found = seeds_of(model, data=data, cache=cache)
+        found = seeds_of(model, manifest, data=data, cache=cache)
         number = count if count is not None else (len(found) if paired(model, data) else 1)
+        if isinstance(number, bool) or number < 1:
+            raise UsageError(f"--weak-seeds {number}: at least one supervisor has to teach; give 1 or more")
         if number > len(found):
             raise UsageError(
                 f"--weak-seeds {number}: {model} has {len(found)} on {data}; train more: "
@@ -88,7 +94,9 @@ def check(model: str, manifest: Manifest, *, data: str, cache: str | Path | None
     parsed = parse_model(model)
     seed = _seed(parsed.pretrained or "0", model)
     shipped = parsed.library == "drawn"
-    directory = None if shipped else supervisor_dir(parsed.name, data, seed, cache_root(cache))
+    there = {} if shipped else kept_supervisors(parsed.name, manifest, data=data, cache=cache)
+    kept = there[seed].directory if seed in there else supervisor_dir(parsed.name, data, seed, cache_root(cache))
+    directory = None if shipped else kept
     card = shipped_card(data, seed) if directory is None else read_card(directory)
     if len(card["classes"]) != len(manifest.classes):
         raise other_classes(model, manifest, len(card["classes"]), data=data)
