@@ -263,3 +263,22 @@ def test_labels_are_int64(tmp_path: Path) -> None:
     root.rename(tmp_path / "q")
     with pytest.raises(DataError):
         open_manifest(f"imagefolder:{root}", cache=tmp_path)
+
+
+def test_a_path_with_brackets_is_no_glob(tmp_path: Path) -> None:
+    odd = class_folders(tmp_path / "photos [2024]", {"a": 1, "b": 1})
+    class_folders(tmp_path / "photos 2", {"a": 1, "b": 1})
+    assert expand_data(f"imagefolder:{odd}") == [f"imagefolder:{odd}"]
+    assert expand_data(f"imagefolder:{tmp_path}/photos [0-9]") == [f"imagefolder:{tmp_path}/photos 2"]
+    for part in ("train", "test"):
+        (odd / f"l_{part}.txt").write_text("a/000.png 0\n")
+    assert expand_data(f"list:{odd}/l_{{train,test}}.txt") == [f"list:{odd}/l_{{train,test}}.txt"]
+
+
+def test_messages_say_what_to_write(tmp_path: Path) -> None:
+    for data in ("", " "):
+        with pytest.raises(UsageError, match="write imagefolder:PATH"):
+            open_manifest(data)
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DataError, match=r"fotos does not exist; correct the path, .* did you mean .*/photos\?"):
+        open_manifest(f"imagefolder:{tmp_path / 'fotos'}", cache=tmp_path)

@@ -91,13 +91,14 @@ def canonical(data: str) -> str:
 def expand_data(patterns: str | Sequence[str]) -> list[str]:
     """The data names that `patterns` stand for, in order, each once: `drawn:*`, `imagefolder:/p/*`, or plain names.
 
-    A pattern that matches nothing is a `DataError`; a name without a glob is not looked up here.
+    A path that exists as it is written stands for itself, whatever it contains. A pattern that matches nothing is a
+    `DataError`; a name without a glob is not looked up here.
     """
     found: dict[str, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         source, location = _source(pattern)
         prefix = pattern.partition(":")[0]
-        if not _GLOB.search(location) and location:
+        if location and (not _GLOB.search(location) or (source.on_disk and _stands(location))):
             found[f"{prefix}:{location}"] = None
             continue
         matches = source.expand(location)
@@ -107,6 +108,12 @@ def expand_data(patterns: str | Sequence[str]) -> list[str]:
     return list(found)
 
 
+def _stands(location: str) -> bool:
+    from w2s_fast.data.paths import BRACES
+
+    return Path(location.replace(BRACES, "train")).expanduser().exists()
+
+
 def _source(data: str) -> tuple[Source, str]:
     name, colon, location = data.partition(":")
     known = sources()
@@ -114,6 +121,8 @@ def _source(data: str) -> tuple[Source, str]:
         if not location and name != "drawn":
             raise UsageError(f"{data!r} names no location; write {name}:PATH")
         return plugins.load(SOURCES, GROUP, name), location
+    if not data.strip():
+        raise UsageError(f"the name of the data set is empty ({data!r}); write imagefolder:PATH or drawn:DOMAIN")
     path = Path(data).expanduser()
     if not colon or len(name) == 1 or "/" in name or path.exists():
         prefix = "list" if path.is_file() or path.suffix in {".txt", ".lst"} else "imagefolder"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from difflib import get_close_matches
 from glob import glob
 from pathlib import Path
 
@@ -31,7 +32,10 @@ def existing_folder(location: str, *, what: str) -> Path:
     """The resolved folder that `location` names, or a `DataError`."""
     path = Path(location).expanduser()
     if not path.exists():
-        raise DataError(f"{what}: the folder {path} does not exist")
+        there = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+        close = get_close_matches(path.name, there, n=1)
+        hint = f"; did you mean {path.parent / close[0]}?" if close else ""
+        raise DataError(f"{what}: the folder {path} does not exist; correct the path, or make the folder{hint}")
     if not path.is_dir():
         raise DataError(f"{what}: {path} is not a folder; a file of `path label` lines is list:{path}")
     return path.resolve()
