@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -25,16 +26,25 @@ def ls(cache: o.Cache = None, json: o.Json = False) -> None:
     banks = list(list_banks(cache))
     if json:
         out.lines({"key": b.key, "model": b.model, "data": b.data, "rows": b.rows, "dim": b.dim,
-                   "complete": b.complete, "bytes": b.bytes} for b in banks)  # fmt: skip
+                   "complete": b.complete, "bytes": b.bytes, "problem": b.problem} for b in banks)  # fmt: skip
         return
-    rows = ([b.key[:12], b.model, b.data, b.rows, b.dim, "yes" if b.complete else "no", f"{b.bytes:,}"] for b in banks)
-    out.grid("", ["key", "model", "data", "rows", "width", "complete", "bytes"], rows)
+    rows = [
+        [b.key[:12], b.model, b.data, b.rows, b.dim, "yes" if b.complete else "no", f"{b.bytes:,}", b.problem]
+        for b in banks
+    ]
+    columns = ["key", "model", "data", "rows", "width", "complete", "bytes", "problem"]
+    shown = len(columns) if any(b.problem for b in banks) else -1
+    out.grid("", columns[:shown], (row[:shown] for row in rows))
     if not banks:
         out.say("the cache is empty; fill it with: w2s-fast extract")
 
 
 @app.command("info")
-def info(key: Key, cache: o.Cache = None) -> None:
+def info(
+    key: Key,
+    cache: o.Cache = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON is what it prints in any case.")] = False,
+) -> None:
     """Print every ingredient of a bank's key, its parts' producers and its unreadable images, as JSON.
 
     Example: w2s-fast cache info 3fa9
@@ -45,7 +55,7 @@ def info(key: Key, cache: o.Cache = None) -> None:
     bank = open_key(find_key(key, cache=cache), cache=cache)
     producers = [{"rows": [a, b], **producer} for a, b, producer in bank.producers]
     mixed = len({str(p) for _, _, p in bank.producers}) > 1
-    Output(json=True).document(
+    Output(json=json).document(
         {
             "key": bank.key,
             "rows": bank.rows,
@@ -82,25 +92,31 @@ def verify(
     key: Annotated[str | None, typer.Argument(help="Key or its first digits [default: every complete bank].")] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Also compare every file's sha256 with its commit.")] = False,
     cache: o.Cache = None,
+    json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Read banks whole and check every chunk; the first damage is named with its file, rows and mending command.
+    """Read banks whole and check every chunk; damage is named on stderr with its file, rows and mending command.
 
     Example: w2s-fast cache verify --deep
     """
-    from w2s_fast.core.errors import Damaged
+    from w2s_fast.core.errors import CacheError
     from w2s_fast.store.bank import verify_bank
     from w2s_fast.store.listing import find_key, list_banks
 
-    out = Output(quiet=quiet)
-    keys = [find_key(key, cache=cache)] if key else [b.key for b in list_banks(cache) if b.complete]
+    out = Output(json=json, quiet=quiet)
+    keys = [find_key(key, cache=cache)] if key else [b.key for b in list_banks(cache) if b.complete or b.problem]
     damaged = 0
     for one in keys:
+        read, problem = None, None
         try:
-            out.say(f"{one[:12]}: {verify_bank(one, deep=deep, cache=cache):,} bytes verified")
-        except Damaged as error:
+            read = verify_bank(one, deep=deep, cache=cache)
+            out.say(f"{one[:12]}: {read:,} bytes verified")
+        except CacheError as error:
             damaged += 1
-            print(f"error: {error}")
+            problem = str(error)
+            print(f"error: {problem}", file=sys.stderr, flush=True)
+        if json:
+            out.lines([{"key": one, "bytes": read, "problem": problem}])
     if damaged:
         raise typer.Exit(1)
     if not keys:

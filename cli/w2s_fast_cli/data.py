@@ -114,7 +114,8 @@ def split(
         "digest": found.digest,
     }
     if export is not None:
-        splits.export_split(found, manifest, export)
+        with o.writing(export, "--export"):
+            splits.export_split(found, manifest, export)
     if json:
         out.document(record)
         return

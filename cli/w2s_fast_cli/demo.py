@@ -32,14 +32,16 @@ def demo(
 
     say = Output(json=json, quiet=quiet)
     started = time.perf_counter()
+    o.check_folder(out, "--out")
+    consequence = f"extracted parts are kept, and rows of the domains that were done are in {out}"
     if not no_live:
-        with say.progress("steps") as progress:
+        with say.stoppable(consequence), say.progress("steps") as progress:
             for record in story.live_supervisor(cache=cache, on_progress=progress):
                 say.say(
                     f"trained a weak supervisor on {record['data']}: {record['acc_pool']:.1%} on its pool; "
                     "the demo uses the five per domain that are shipped"
                 )
-    with say.progress("") as progress:
+    with say.stoppable(consequence), say.progress("") as progress:
         told = story.run(
             out=out, seeds=seeds, data=tuple(data or ("drawn:*",)), cache=cache, say=say.say, on_progress=progress
         )

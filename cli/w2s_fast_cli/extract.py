@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from w2s_fast_cli import options as o
-from w2s_fast_cli.output import Output
+from w2s_fast_cli.output import DONE_IN_PART, Output
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -80,7 +80,7 @@ def extract(
         out.say(
             f"{failed} images could not be read; `w2s-fast train` asks for --drop-failed (see: w2s-fast cache info KEY)"
         )
-        raise typer.Exit(3)
+        raise typer.Exit(DONE_IN_PART)
 
 
 def _sentence(record: dict) -> str:

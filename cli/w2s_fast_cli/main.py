@@ -75,22 +75,44 @@ def run(argv: list[str] | None = None) -> NoReturn:
     debug = "--debug" in args
     try:
         app(args=spread([a for a in args if a != "--debug"]), prog_name="w2s-fast")
+    except KeyboardInterrupt:
+        _stopped()
+    except SystemExit as end:
+        if end.code == TYPER_INTERRUPTED:
+            _stopped()
+        raise
     except Exception as error:
-        from w2s_fast.core.errors import W2SError
-
         if debug:
             raise
         if isinstance(error, BrokenPipeError):
             _close_quietly()
             sys.exit(0)
-        if isinstance(error, W2SError):
-            typer.echo(f"error: {error}", err=True)
-            sys.exit(error.exit_status)
-        typer.echo(
-            f"error: {type(error).__name__}: {error} (a defect: please report it with --debug's output)", err=True
-        )
-        sys.exit(1)
+        text, status = _told(error)
+        typer.echo(f"error: {text}", err=True)
+        sys.exit(status)
     sys.exit(0)
+
+
+TYPER_INTERRUPTED = 130
+
+
+def _stopped() -> NoReturn:
+    """Ctrl-C where nothing was under way that could be kept."""
+    typer.echo("stopped", err=True)
+    sys.exit(1)
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """One sentence for an error, and the exit status."""
+    from w2s_fast.core.errors import W2SError
+
+    if isinstance(error, W2SError):
+        return str(error), error.exit_status
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error) or type(error).__name__
+        # a library's own errors (of the network, say) are OSErrors without a file
+        return (f"cannot read or write {error.filename}: {reason}" if error.filename is not None else reason), 1
+    return f"{type(error).__name__}: {error} (a defect: please report it with --debug's output)", 1
 
 
 def _close_quietly() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 import typer
@@ -85,3 +88,56 @@ def settings(assignments: list[str] | None) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             found[key.strip()] = value
     return found
+
+
+def seed_list(text: str) -> list[int]:
+    """`5` as the seeds 0..4, `100-104` as those five; a count below 1, or a range that runs backwards, is refused."""
+    from w2s_fast.core.errors import UsageError
+
+    first, dash, last = text.partition("-")
+    try:
+        seeds = list(range(int(first), int(last) + 1)) if dash else list(range(int(text)))
+    except ValueError:
+        raise UsageError(f"--seeds {text!r}: give a count (5) or a range (100-104)") from None
+    if not seeds:
+        raise UsageError(f"--seeds {text!r} names no seed: give a count from 1 (5) or a rising range (100-104)")
+    return seeds
+
+
+def check_selection(name: str) -> None:
+    """Refuse an unknown selection."""
+    from w2s_fast.core.errors import UsageError, nearest
+    from w2s_fast.methods.results import CRITERION
+
+    if name not in CRITERION:
+        raise UsageError(f"unknown selection {name!r}{nearest(name, CRITERION)}")
+
+
+@contextmanager
+def writing(path: Path, flag: str) -> Iterator[None]:
+    """What goes wrong on disk inside is a `UsageError` that names the option and the path."""
+    from w2s_fast.core.errors import UsageError
+
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{flag}: cannot write {path}: {error.strerror or error}") from error
+
+
+def check_file(path: Path, flag: str) -> None:
+    """Make the parent folder of a file to be appended to, and refuse a path that cannot be written."""
+    with writing(path, flag):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        there = path.exists()
+        with path.open("ab"):
+            pass
+        if not there:
+            path.unlink()
+
+
+def check_folder(path: Path, flag: str) -> None:
+    """Make a folder, and refuse one that cannot be written into."""
+    with writing(path, flag):
+        path.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path):
+            pass

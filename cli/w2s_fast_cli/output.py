@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     from w2s_fast.core.summary import Table
 
+DONE_IN_PART = 3
+"""Exit status of a command that leaves something useful, though not all that was asked for."""
 LINE_SECONDS = 10.0
 FILE_WIDTH = 140
 """Characters per line of a table where stdout is no terminal and $COLUMNS is not set."""
@@ -63,13 +67,20 @@ class Output:
         _console(160).print(table)
 
     @contextmanager
-    def stoppable(self, consequence: str) -> Iterator[None]:
-        """Ctrl-C inside says what it leaves behind and ends with status 3, done in part."""
+    def stoppable(self, consequence: str | Callable[[], str]) -> Iterator[None]:
+        """Ctrl-C inside says what it leaves behind and ends with status 3, done in part.
+
+        Processes that are forked inside (decoders) ignore it: they end with this one, and have nothing to say.
+        """
+        before = _fork_aware()
         try:
             yield
         except KeyboardInterrupt:
-            print(f"stopped: {consequence}", file=sys.stderr, flush=True)
-            raise SystemExit(3) from None
+            print(f"stopped: {consequence if isinstance(consequence, str) else consequence()}", file=sys.stderr)
+            raise SystemExit(DONE_IN_PART) from None
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGINT, before)
 
     @contextmanager
     def progress(self, unit: str) -> Iterator[Callable[[str, int, int], None]]:
@@ -81,6 +92,19 @@ class Output:
                 yield advance
         else:
             yield _Lines(unit)
+
+
+def _fork_aware() -> Any:
+    """Let Ctrl-C interrupt this process alone; the handler that was there, or None off the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    own = os.getpid()
+
+    def interrupt(number: int, frame: Any) -> None:
+        if os.getpid() == own:
+            raise KeyboardInterrupt
+
+    return signal.signal(signal.SIGINT, interrupt)
 
 
 def _console(width: int) -> Console:

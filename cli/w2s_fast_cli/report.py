@@ -46,5 +46,6 @@ def report(
     else:
         raise UsageError(f"unknown format {format!r}{nearest(format, ('rich', *writers))}")
     if picture is not None:
-        picture.write_text(drawing.to_svg(table), encoding="utf-8")
+        with o.writing(picture, "--picture"):
+            picture.write_text(drawing.to_svg(table), encoding="utf-8")
         out.say(f"picture: {picture}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from w2s_fast_cli import options as o
-from w2s_fast_cli.output import Output
+from w2s_fast_cli.output import DONE_IN_PART, Output
+
+if TYPE_CHECKING:
+    from w2s_fast.methods.results import Results
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -58,10 +61,11 @@ def train(
 ) -> None:
     """Fit methods over seeds on cached features, with their references, and print a table with 95 % intervals.
 
-    Missing features are extracted first. Ctrl-C keeps the rows of the data sets that are done.
+    Missing features are extracted first. Ctrl-C, or a data set that fails, keeps the rows of those that are done.
 
     Example: w2s-fast train --method cpl kd+lp ce+lp --seeds 5 --data drawn:sketch
     """
+    from w2s_fast.core.errors import W2SError
     from w2s_fast.extract.options import ExtractOptions
     from w2s_fast.methods.study import Study, save_every_head
 
@@ -86,41 +90,48 @@ def train(
         ),
     )
     grid = {"epochs": epochs, "batch_size": batch_size, "lr": lr, **o.settings(set_)}
-    total = None
-    with say.stoppable(f"rows of the data sets that were done are in {out}"), say.progress("fits") as progress:
-        for results in study.fit(
-            method=method,
-            loss=loss,
-            head=head,
-            seeds=seed_list(seeds),
-            split=split,
-            supervision=supervision,
-            references=not no_references,
-            precision=precision,
-            device=device,
-            say=say.say,
-            on_progress=progress,
-            **grid,
-        ):
-            written = results.save(out)
-            if json:
-                say.lines(written)
-            if save_heads is not None:
-                save_every_head(results, save_heads)
-            total = results if total is None else total + results
+    arguments = {
+        "method": method,
+        "loss": loss,
+        "head": head,
+        "seeds": o.seed_list(seeds),
+        "split": split,
+        "supervision": supervision,
+        "references": not no_references,
+        "precision": precision,
+        "device": device,
+        **grid,
+    }
+    o.check_selection(selection)
+    study.check(**arguments)
+    o.check_file(out, "--out")
+    if save_heads is not None:
+        o.check_folder(save_heads, "--save-heads")
+    total: Results | None = None
+    failed: W2SError | None = None
+
+    def kept() -> str:
+        return f"rows and predictions: {out}" if total is not None else "nothing was fitted; extracted parts are kept"
+
+    with say.stoppable(kept), say.progress("fits") as progress:
+        try:
+            for results in study.fit(say=say.say, on_progress=progress, **arguments):
+                written = results.save(out)
+                total = results if total is None else total + results
+                if json:
+                    say.lines(written)
+                if save_heads is not None:
+                    save_every_head(results, save_heads)
+        except W2SError as error:
+            failed = error
+    if failed is not None and total is None:
+        raise failed
     if total is not None and not json:
         say.table(total.table(selection=selection))
-    say.say(f"rows and predictions: {out}")
+    say.say(kept())
+    if failed is not None:
+        failed.exit_status = DONE_IN_PART
+        raise failed
     if total is not None and any(r.get("status") != "ok" for r in total.rows):
         say.say("some runs diverged: their rows have status 'diverged'; lower --lr")
-        raise typer.Exit(3)
-
-
-def seed_list(text: str) -> list[int]:
-    from w2s_fast.core.errors import UsageError
-
-    first, dash, last = text.partition("-")
-    try:
-        return list(range(int(first), int(last) + 1)) if dash else list(range(int(text)))
-    except ValueError:
-        raise UsageError(f"--seeds {text!r}: give a count (5) or a range (100-104)") from None
+        raise typer.Exit(DONE_IN_PART)

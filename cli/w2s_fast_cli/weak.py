@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from w2s_fast_cli import options as o
-from w2s_fast_cli.output import Output
+from w2s_fast_cli.output import DONE_IN_PART, Output
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -38,15 +38,15 @@ def weak(
     Example: w2s-fast weak --data imagefolder:photos --model timm:resnet18.a1_in1k --name r18 --seeds 3
     """
     from w2s_fast.methods.supervise import train_supervisors
-    from w2s_fast_cli.train import seed_list
 
     out = Output(json=json, quiet=quiet)
-    with out.progress("steps") as progress:
+    failed = 0
+    with out.stoppable("supervisors that were trained are kept"), out.progress("steps") as progress:
         for record in train_supervisors(
             data,
             model=model,
             name=name,
-            seeds=seed_list(seeds),
+            seeds=o.seed_list(seeds),
             recipe={"epochs": epochs, "steps": steps, "batch_size": batch_size, "lr": lr},
             pretrained=not random_weights,
             class_names=class_names,
@@ -56,6 +56,8 @@ def weak(
             cache=cache,
             on_progress=progress,
         ):
+            unread = record.get("failures", 0)
+            failed += unread
             if json:
                 out.lines([record])
             else:
@@ -63,3 +65,7 @@ def weak(
                     f"{record['name']} on {record['data']}: {record['acc_train']:.1%} on D_train "
                     f"({record['n_train']} images), {record['acc_pool']:.1%} on the pool, {record['seconds']:.0f} s"
                 )
+            if unread:
+                out.say(f"{record['data']}: {unread} images of D_train could not be read and were left out")
+    if failed:
+        raise typer.Exit(DONE_IN_PART)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,21 +44,20 @@ def extract_all(
 
     tell = say or log
     prompts = check_templates(tuple(templates or (DEFAULT_TEMPLATE,)))
-    for name in map(canonical, expand_data(tuple(data or (DEFAULT_DATA,)))):
-        manifest = open_manifest(
-            name,
-            root=None if root is None else Path(root),
-            identity=identity,
-            class_names=None if class_names is None else Path(class_names),
-            cache=cache_root(cache),
-        )
+    names = [canonical(name) for name in expand_data(tuple(data or (DEFAULT_DATA,)))]
+    read = partial(open_manifest, root=root, class_names=class_names, cache=cache_root(cache))
+    for name in names[1:]:
+        # a set that is not there is told before hours with the first; `content` would read every image here
+        read(name, identity="path")
+    for name in names:
+        manifest = read(name, identity=identity)
         chosen = list(models or ([DEFAULT_STRONG, DEFAULT_WEAK] if name.startswith("drawn:") else [DEFAULT_STRONG]))
         encoders = [one for model in chosen for one in supervisors.expand(model, manifest, data=name, cache=cache)]
         for done in extract(manifest, encoders, data=name, options=options, cache=cache, on_progress=on_progress):
             yield asdict(done)
         for model in chosen:
             if may_have_text(model) and not supervisors.is_supervisor(model):
-                _text_bank(model, manifest, prompts, options=options, cache=cache, say=tell)
+                yield from _text_bank(model, manifest, prompts, options=options, cache=cache, say=tell)
 
 
 def _text_bank(
@@ -68,10 +68,12 @@ def _text_bank(
     options: ExtractOptions | None,
     cache: str | Path | None,
     say: Say,
-) -> None:
+) -> Iterator[dict[str, Any]]:
     from w2s_fast.extract.text import Prompts, extract_text
 
     try:
-        extract_text(model, Prompts(classes=manifest.classes, templates=templates), options=options, cache=cache)
+        done = extract_text(model, Prompts(classes=manifest.classes, templates=templates), options=options, cache=cache)
     except MissingText as error:
         say(f"{model}: no text features ({error})")
+    else:
+        yield {**asdict(done), "data": f"{manifest.name} (class names)"}

@@ -147,9 +147,18 @@ def from_file(text: str) -> Callable[..., Any]:
     if module_spec is None or module_spec.loader is None:
         raise UsageError(f"--loss {text}: {path} is not a Python file")
     module = module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    if not callable(getattr(module, name, None)):
-        raise UsageError(f"--loss {text}: {path} has no function {name!r}{nearest(name, vars(module))}")
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:  # whatever a file of the user's own may raise
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        raise UsageError(f"--loss {text}: {path}{line} does not run ({type(error).__name__}: {reason})") from error
+    if not hasattr(module, name):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise UsageError(f"--loss {text}: {path} has no function {name!r}{nearest(name, known)}")
+    if not callable(getattr(module, name)):
+        kind = type(getattr(module, name)).__name__
+        raise UsageError(f"--loss {text}: {name!r} in {path} is no function but of type {kind}")
     return getattr(module, name)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from w2s_fast.core.errors import UsageError
-from w2s_fast.data import expand_data
+from w2s_fast.core.errors import UsageError, nearest
+from w2s_fast.core.paths import cache_root
+from w2s_fast.data import canonical, expand_data, open_manifest
+from w2s_fast.methods import supervisors
 from w2s_fast.methods.prepare import (
     DEFAULT_DATA,
     DEFAULT_STRONG,
@@ -23,6 +25,9 @@ from w2s_fast.methods.task import Say, Task
 if TYPE_CHECKING:
     from w2s_fast.extract.options import ExtractOptions
     from w2s_fast.extract.worker import OnProgress
+    from w2s_fast.methods.presets import Method
+
+DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +46,67 @@ class Study:
     cache: Path | None = None
     options: ExtractOptions | None = None
 
+    def check(
+        self,
+        *,
+        method: Any = None,
+        loss: Any = None,
+        head: Any = None,
+        seeds: int | Sequence[int] = 1,
+        split: str = "rotate",
+        supervision: str = "weak",
+        precision: str = "fp32",
+        device: str = "auto",
+        references: bool = True,
+        **grid: Any,
+    ) -> None:
+        """Refuse at once what `fit` would refuse after hours of extraction; reads no image and opens no model.
+
+        Errors: `UsageError` for a wrong argument or name, `DataError` for a data set that is not there, `ModelError`
+        for a supervisor that is not there.
+        """
+        from w2s_fast.backbones import parse_model
+        from w2s_fast.backbones.weak import list_supervisors
+        from w2s_fast.methods.fit import SPLITS, SUPERVISIONS
+        from w2s_fast.methods.presets import resolve
+        from w2s_fast.train.engine import PRECISIONS
+
+        _check_points(resolve(method, loss, head), grid)
+        if not (seeds if isinstance(seeds, int) else len(seeds)) or (isinstance(seeds, int) and seeds < 1):
+            raise UsageError("no seeds: give at least one (--seeds 1)")
+        choices = {"split": (split, SPLITS), "supervision": (supervision, SUPERVISIONS)}
+        for what, (given, known) in {**choices, "precision": (precision, tuple(PRECISIONS))}.items():
+            if given not in known:
+                raise UsageError(f"unknown {what} {given!r}{nearest(given, known)}")
+        check_device(device)
+        if self.weak_seeds is not None and self.weak_seeds < 1:
+            raise UsageError(f"--weak-seeds must be at least 1, not {self.weak_seeds}")
+        check_templates(self.templates or (DEFAULT_TEMPLATE,))
+        if self.options is not None:
+            self.options.checked()
+        for model in (*self.strong, *self.weak):
+            parse_model(model)
+        trained = {one.name for one in list_supervisors(cache_root(self.cache))}
+        for name in self.sets():
+            # paths and sizes, not bytes: `content` would read every image of every data set here
+            manifest = open_manifest(
+                name, root=self.root, identity="path", class_names=self.class_names, cache=cache_root(self.cache)
+            )
+            for weak in filter(supervisors.is_supervisor, self.weak or (DEFAULT_WEAK,)):
+                if parse_model(weak).name not in trained:
+                    supervisors.seeds_of(weak, manifest, data=canonical(name), cache=self.cache)
+
+    def sets(self) -> list[str]:
+        """The data sets by name, globs expanded."""
+        found = expand_data(self.data or (DEFAULT_DATA,))
+        if len(found) > 1 and self.class_names is not None:
+            raise UsageError("--class-names belongs to one data set; give one --data")
+        return found
+
     def tasks(self, *, say: Say | None = None, on_progress: OnProgress | None = None) -> Iterator[Task]:
         """The task of each data set x strong x weak, opened when it is asked for."""
         templates = check_templates(self.templates or (DEFAULT_TEMPLATE,))
-        sets = expand_data(self.data or (DEFAULT_DATA,))
-        if len(sets) > 1 and self.class_names is not None:
-            raise UsageError("--class-names belongs to one data set; give one --data")
+        sets = self.sets()
         for data in sets:
             for strong in self.strong or (DEFAULT_STRONG,):
                 for weak in self.weak or (DEFAULT_WEAK,):
@@ -73,15 +133,38 @@ class Study:
         on_progress: Callable[[str, int, int], None] | None = None,
         **arguments: Any,
     ) -> Iterator[Results]:
-        """`fit` of each task, with the same arguments; names are checked before the first task is opened."""
+        """`fit` of each task, with the same arguments, all of which are checked before the first task is opened."""
         from w2s_fast.methods.fit import fit
-        from w2s_fast.methods.presets import resolve
 
-        resolve(arguments.get("method"), arguments.get("loss"), arguments.get("head"))
+        self.check(**arguments)
         for task in self.tasks(say=say, on_progress=on_progress):
             label = f"{task.domain}: fits"
             report = None if on_progress is None else _labelled(on_progress, label)
             yield fit(task, on_progress=report, **arguments)
+
+
+def _check_points(methods: Sequence[Method], grid: Mapping[str, Any]) -> None:
+    """Refuse settings that no method takes, and values out of range, as the fits themselves would."""
+    from w2s_fast.methods.fit import _all_taken, _variant
+    from w2s_fast.methods.settings import grid_of
+    from w2s_fast.train.schedule import make_schedule
+    from w2s_fast.train.solver import make_solver
+
+    for point in grid_of(grid):
+        make_solver(point.settings.solver)
+        make_schedule(point.settings.schedule)
+        variants = [_variant(method, point) for method in methods]
+        _all_taken(variants, {**point.of_head, **point.of_loss})
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there, or none that torch knows."""
+    from w2s_fast.extract.worker import pick_device
+
+    kind = device.partition(":")[0]
+    if kind not in DEVICES:
+        raise UsageError(f"unknown device {device!r}{nearest(kind, DEVICES)}")
+    pick_device(device)
 
 
 def _labelled(on_progress: Callable[[str, int, int], None], label: str) -> Callable[[int, int], None]:
