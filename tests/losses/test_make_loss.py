@@ -93,7 +93,7 @@ def test_a_reduced_function_is_refused():
         return z.sum()
 
     batch = Batch(weak=torch.zeros(5, 4), t=torch.zeros(1, 1))
-    with pytest.raises(TrainError, match=r"'reduced'.*one value per sample"):
+    with pytest.raises(TrainError, match=r"your loss reduced .*one value per sample"):
         make(reduced).value(torch.zeros(5, 4), batch)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
+
+import numpy as np
 
 from w2s_fast.core.errors import UsageError, nearest
 from w2s_fast.core.fields import argument_of
@@ -14,6 +17,10 @@ from w2s_fast.core.specs import Spec, parse
 HEAD_PARAMETERS = ("init", "init_norm", "x_scale", "unit_x", "tau0")
 LOSS_PARAMETERS = ("tau_s", "tau_w")
 """Parameters of heads and losses that `fit(..., name=value)` passes on to every head or loss that has them."""
+
+WHOLE = ("epochs", "batch_size")
+SPECS = ("solver", "schedule")
+"""Settings that are whole numbers, and those that are names with arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +55,12 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, not {value}")
-        if self.lr is not None and not self.lr > 0:
-            raise UsageError(f"lr must be above 0, not {self.lr}")
-        if self.weight_decay < 0:
-            raise UsageError(f"weight_decay must be at least 0, not {self.weight_decay}")
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise UsageError(f"lr must be a finite number above 0, not {self.lr}")
+        for name in ("weight_decay", "w_gt"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise UsageError(f"{name} must be a finite number of at least 0, not {value}")
         parse(self.solver)
         parse(self.schedule)
         return self
@@ -75,7 +84,7 @@ def grid_of(values: Mapping[str, Any]) -> list[Point]:
             every = (*known, *HEAD_PARAMETERS, *LOSS_PARAMETERS)
             raise UsageError(f"unknown setting {key!r}{nearest(key, every)}")
     given = {k: v for k, v in values.items() if v is not None}
-    axes = [v if isinstance(v, list | tuple) else [v] for v in given.values()]
+    axes = [_axis(key, value) for key, value in given.items()]
     long = {k for k, axis in zip(given, axes, strict=True) if len(axis) > 1}
     points: list[Point] = []
     for values_here in itertools.product(*axes):
@@ -91,15 +100,30 @@ def grid_of(values: Mapping[str, Any]) -> list[Point]:
     return points
 
 
+def _axis(key: str, value: Any) -> list[Any]:
+    """The values of one axis of the grid."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    axis = list(value) if isinstance(value, list | tuple | range) else [value]
+    if not axis:
+        raise UsageError(f"{key} is an empty list; give it a value, or leave it out")
+    return axis
+
+
 def _typed(values: dict[str, Any]) -> Settings:
-    kinds: dict[str, type] = {"epochs": int, "batch_size": int, "lr": float, "weight_decay": float, "w_gt": float}
-    for key, kind in kinds.items():
-        value = values.get(key)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and int(value) != value):
-            raise UsageError(f"{key} must be a number, not {value!r}")
-        values[key] = kind(value)
+    for key, value in values.items():
+        if key in SPECS:
+            if not isinstance(value, str | Spec):
+                raise UsageError(f"{key} must be a name such as {getattr(Settings, key)!r}, not {value!r}")
+            values[key] = str(value)
+        elif isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+            raise UsageError(f"{key} must be a {'whole ' if key in WHOLE else ''}number, not {value!r}")
+        elif key not in WHOLE:
+            values[key] = float(value)
+        elif not math.isfinite(value) or int(value) != value:
+            raise UsageError(f"{key} must be a whole number, not {value!r}")
+        else:
+            values[key] = int(value)
     return Settings(**values).checked()
 
 

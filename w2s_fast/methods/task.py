@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,16 @@ class Task:
 
         All rows are the pool: the weak model must have been trained on other data. `text` [k, d] are class-name
         features for zero-shot and text init; `ids` are N distinct strings (default: the row's own bytes, hashed).
-        Raises `DataError` for shapes that do not fit, NaN, or labels out of range.
+        Arrays are anything numpy reads, or tensors. Raises `DataError` for shapes that do not fit, NaN, values that are
+        no real numbers, text without a direction (all zero), and labels that are no whole numbers in range.
         """
-        x, y = _float(features, "features"), torch.as_tensor(np.asarray(labels), dtype=torch.int64)
-        logits = weak_logits if isinstance(weak_logits, Mapping) else {0: weak_logits}
+        x, y = _float(features, "features"), _labels(labels)
+        logits: Mapping[Any, Any] = weak_logits if isinstance(weak_logits, Mapping) else {0: weak_logits}
+        if not logits:
+            raise DataError("weak_logits is empty; give [N, k] logits, or a mapping from weak seed to such logits")
+        for s in logits:
+            if not isinstance(s, Integral) or isinstance(s, bool):
+                raise DataError(f"weak_logits: the weak seed {s!r} is no integer; number the weak models 0, 1, ...")
         weak = {int(s): _float(z, f"weak_logits of seed {s}") for s, z in logits.items()}
         k = next(iter(weak.values())).shape[1]
         names = tuple(classes) if classes is not None else tuple(str(c) for c in range(k))
@@ -125,8 +132,35 @@ class Task:
         )
 
 
+def _array(value: Any, what: str, mend: str) -> np.ndarray:
+    """Numbers as a numpy array of a boolean, integer or real type, from anything that holds them."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().resolve_conj().resolve_neg()
+        value = value.float() if value.dtype == torch.bfloat16 else value
+    try:
+        found = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise DataError(f"{what}: it is no array ({error}); {mend}") from None
+    if found.dtype.kind not in "biuf":
+        raise DataError(f"{what}: its values are of type {found.dtype}, not real numbers; {mend}")
+    return found
+
+
+def _labels(value: Any) -> Tensor:
+    mend = "number the classes from 0 (np.unique(labels, return_inverse=True)[1])"
+    found = _array(value, "labels", mend)
+    if found.dtype.kind == "f" and (odd := np.flatnonzero(found != np.floor(found))).size:
+        raise DataError(f"labels: row {int(odd[0])} is {found.flat[odd[0]]}, no whole number; {mend}")
+    if found.size and not -(2**31) < found.min() <= found.max() < 2**31:
+        raise DataError(f"labels go from {found.min()} to {found.max()}; {mend}")
+    return torch.from_numpy(np.array(found, np.int64, order="C"))
+
+
 def _float(value: Any, what: str) -> Tensor:
-    tensor = torch.as_tensor(np.asarray(value), dtype=torch.float32)
+    found = _array(value, what, "give real numbers in two axes")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is told below, as infinity
+        found = np.ascontiguousarray(found, np.float32)
+    tensor = torch.from_numpy(found if found.flags.writeable else found.copy())
     if tensor.ndim != 2 or 0 in tensor.shape:
         raise DataError(f"{what} has shape {list(tensor.shape)}; expected two axes, neither empty")
     bad = (~tensor.isfinite()).any(1).nonzero()
@@ -151,6 +185,11 @@ def _check_shapes(
         raise DataError(f"labels: row {at} is {int(y[at])}, outside 0..{k - 1}")
     if text is not None and text.shape != (k, x.shape[1]):
         raise DataError(f"text has shape {list(text.shape)}; expected [{k}, {x.shape[1]}] (classes, feature width)")
+    if text is not None and len(zero := (text == 0).all(1).nonzero()):
+        raise DataError(
+            f"text: row {int(zero[0])} ({classes[int(zero[0])]!r}) is all zero, which is no direction; "
+            "give features of every class name, or leave text out"
+        )
 
 
 def _hashed_rows(x: Tensor) -> tuple[str, ...]:
