@@ -7,23 +7,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from w2s_fast_cli.main import run
 from w2s_fast_cli.options import spread
 
 Said = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    """Run the program in this process: (exit status, stdout, stderr)."""
-
-    def call(*argv: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run([str(a) for a in argv])
-        out = capsys.readouterr()
-        return int(stop.value.code or 0), out.out, out.err
-
-    return call
 
 
 @pytest.fixture
