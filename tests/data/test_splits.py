@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from w2s_fast.core.errors import DataError, UsageError
 from w2s_fast.data.manifest import Manifest
-from w2s_fast.data.splits import MODES, PARTS, Split, deal, export_split, import_split, split
+from w2s_fast.data.splits import MODES, PARTS, Split, deal, export_split, halves, import_split, split
 
 GOLDEN_TEST = [46, 10, 35, 26, 27, 52, 13, 56, 8, 19, 36, 3]
 GOLDEN_DIGEST = "7422bbfcf984b7c1f42e75df828ce190a2345a2c5e9cfb7991f40aee5b5b3404"
@@ -212,3 +212,11 @@ def test_errors() -> None:
     small = world(np.array([0, 1] * 3))
     with pytest.raises(DataError, match="too few images"):
         split(small, seed=3)
+
+
+def test_halves_are_dealt_once_and_cannot_be_written() -> None:
+    m = many(60, 3, official=False)
+    first, again = halves(m), halves(m)
+    assert first is again and halves(many(60, 3, official=False)) is not first
+    with pytest.raises(ValueError, match="read-only"):
+        first[0][0] = 7

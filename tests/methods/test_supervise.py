@@ -162,3 +162,34 @@ def test_a_name_without_tokens_leaves_no_bank(tmp_path: Path) -> None:
     first, again = (extract_text("drawn:clip", prompts, cache=tmp_path) for _ in range(2))
     assert (first.rows, first.made_parts, again.made_parts) == (len(prompts.classes), 1, 0)
     assert first.data == "text" and first.failures == 0 and first.digest == again.digest and first.key == again.key
+
+
+def test_a_model_without_the_words_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from w2s_fast.extract import text, textless
+
+    names = tmp_path / "names.txt"
+    names.write_text("xylographa\nxylographb\n")
+    data = official(tmp_path / "p")
+    train(data, tmp_path)
+    loads: list[str] = []
+    opened = text.open_encoder
+
+    def counted(model: str, **more: object) -> object:
+        loads.append(model)
+        return opened(model, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(text, "open_encoder", counted)
+
+    def note() -> str | None:
+        return w2s.open_task(
+            data, strong="drawn:clip", weak="weak:w", class_names=names, cache=tmp_path, options=OPTIONS
+        ).text_note
+
+    first = note()
+    assert first is not None and "xylograph" in first and len(loads) == 1
+    assert note() == first and len(loads) == 1
+    monkeypatch.setattr(textless, "CODE", "another")  # a later version may know more words
+    assert note() == first and len(loads) == 2
+    [file] = (tmp_path / textless.FOLDER).glob("*.json")
+    file.write_text("torn")
+    assert note() == first and len(loads) == 3

@@ -10,9 +10,11 @@ import numpy as np
 
 from w2s_fast.backbones import open_encoder
 from w2s_fast.backbones.text import text_features
+from w2s_fast.core.errors import MissingText
 from w2s_fast.core.hashing import digest_ids, digest_json
 from w2s_fast.core.paths import cache_root
 from w2s_fast.extract.options import ExtractOptions
+from w2s_fast.extract.textless import recall, remember
 from w2s_fast.extract.worker import Extracted
 from w2s_fast.store.keys import bank_key
 from w2s_fast.store.layout import bank_dir
@@ -52,6 +54,25 @@ def extract_text(
     encoder: Any = open_encoder(
         model, cache=root, random_weights=options.random_weights, allow_mismatch=options.allow_mismatch
     )
+    try:
+        return _filled(model, encoder, prompts, options=options, root=root)
+    except MissingText as error:
+        remember(root, _asked(model, prompts, options), str(error), encoder.weight_files)
+        raise
+
+
+def known_textless(
+    model: str, prompts: Prompts, *, options: ExtractOptions | None = None, cache: str | Path | None = None
+) -> str | None:
+    """Why an earlier `extract_text` of the same weights found no text, or None if nothing is known; loads no model."""
+    return recall(cache_root(cache), _asked(model, prompts, options or ExtractOptions()))
+
+
+def _asked(model: str, prompts: Prompts, options: ExtractOptions) -> list[Any]:
+    return [model, prompts.name, options.in_key()]
+
+
+def _filled(model: str, encoder: Any, prompts: Prompts, *, options: ExtractOptions, root: Path) -> Extracted:
     tower = encoder.text_tower()
     ingredients: dict[str, Any] = {
         "kind": "text",

@@ -182,7 +182,7 @@ def _text(
     options: ExtractOptions | None,
     say: Say,
 ) -> tuple[torch.Tensor | None, str | None, float, str | None]:
-    from w2s_fast.extract.text import Prompts, extract_text
+    from w2s_fast.extract.text import Prompts, extract_text, known_textless
 
     if not may_have_text(strong):
         return None, f"n/a: {strong} has no text tower", 100.0, None
@@ -192,6 +192,9 @@ def _text(
         try:
             bank = open_bank(strong, prompts.name, cache=root, options=_in_key(options))
         except BankMissing:
+            reason = known_textless(strong, prompts, options=options, cache=root)
+            if reason is not None:
+                return None, f"n/a: {reason}", 100.0, None
             say(f"{strong}: encoding {len(manifest.classes)} class names")
             extract_text(strong, prompts, options=options, cache=root)
             bank = open_bank(strong, prompts.name, cache=root, options=_in_key(options))

@@ -1,0 +1,45 @@
+"""What is known to have no text: so that an encoder is not loaded again only to find its words missing once more."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from w2s_fast.core.hashing import digest_json
+from w2s_fast.core.version import CODE
+
+FOLDER = "textless"
+
+
+def remember(cache: Path, asked: Sequence[Any], reason: str, weights: Sequence[str | Path]) -> None:
+    """Note why `asked` (model, prompts, options: JSON) has no text; a cache that cannot be written only costs time."""
+    with suppress(OSError, TypeError, ValueError):
+        path = _file(cache, asked)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        note = {"code": CODE, "reason": reason, "weights": [_stamp(w) for w in weights]}
+        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        fresh.write_text(json.dumps(note), encoding="utf-8")
+        fresh.replace(path)
+
+
+def recall(cache: Path, asked: Sequence[Any]) -> str | None:
+    """The reason noted by this version of the package, if the weight files are those of then; else None."""
+    try:
+        note = json.loads(_file(cache, asked).read_text(encoding="utf-8"))
+        same = note["code"] == CODE and all(_stamp(w[0]) == w for w in note["weights"])
+        return str(note["reason"]) if same else None
+    except (OSError, ValueError, TypeError, KeyError, IndexError):
+        return None
+
+
+def _stamp(path: str | Path) -> list[Any]:
+    stat = Path(path).stat()
+    return [str(Path(path).absolute()), stat.st_size, stat.st_mtime_ns]
+
+
+def _file(cache: Path, asked: Sequence[Any]) -> Path:
+    return cache / FOLDER / f"{digest_json(list(asked))}.json"
