@@ -28,6 +28,7 @@ Progress = Callable[[int, int, float], None]
 class WeakRecipe:
     """How a supervisor is trained.
 
+    Batches hold `batch_size` images, fewer on a data set so small that a pass would have under `min_batches` steps.
     Length: `steps`, or else `epochs` passes but at least `min_steps` steps. `warmup` is the fraction of steps over
     which the rate rises linearly from 0; then it stays (`constant`) or falls to 0 (`linear`, `cosine`).
     `weight_decay` (decoupled) spares biases and norms. `augment`: `flip` mirrors half of the images, `flip_crop`
@@ -39,6 +40,7 @@ class WeakRecipe:
     steps: int | None = None
     epochs: int | None = None
     min_steps: int = 0
+    min_batches: int = 1
     optimizer: Optimizer = "adam"
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -56,11 +58,15 @@ class WeakRecipe:
         if min(self.batch_size, self.steps or 1, self.epochs or 1) < 1 or not self.lr > 0:
             raise UsageError("weak recipe: batch_size, steps, epochs and lr must be positive")
 
+    def batch_of(self, n: int) -> int:
+        """Images per step on `n` images."""
+        return max(1, min(self.batch_size, n // self.min_batches))
+
     def total_steps(self, n: int) -> int:
         """Optimiser steps on `n` images."""
         if self.steps is not None:
             return self.steps
-        return max(self.min_steps, (self.epochs or 0) * math.ceil(n / self.batch_size))
+        return max(self.min_steps, (self.epochs or 0) * math.ceil(n / self.batch_of(n)))
 
     def lr_at(self, step: int, steps: int) -> float:
         """The learning rate of step 0 <= `step` < `steps`; the first step of a warm-up has rate 0."""
@@ -76,9 +82,11 @@ DRAWN_RECIPE = WeakRecipe(batch_size=32, lr=3e-3, steps=1600, schedule="cosine",
 """For `DrawnCNN` on a few images per class: trained far beyond zero training error, so that its errors on new images
 look like noise. (An underfitted teacher errs systematically, students imitate that, and fall below it.)"""
 
-FINETUNE_RECIPE = WeakRecipe(batch_size=512, lr=1e-3, epochs=3, min_steps=100, schedule="linear", warmup=0.1)
+FINETUNE_RECIPE = WeakRecipe(
+    batch_size=512, lr=1e-3, epochs=3, min_steps=100, min_batches=16, schedule="linear", warmup=0.1
+)
 """For pre-trained timm / torchvision networks with a new head: the weak models of the CPL paper (3 epochs at batch
-512, Adam, rate 1e-3, warm-up 0.1, linear decay); short data sets get at least 100 steps."""
+512, Adam, rate 1e-3, warm-up 0.1, linear decay); small data sets get batches of a sixteenth, and at least 100 steps."""
 
 
 @contextlib.contextmanager
@@ -139,7 +147,7 @@ def fit_supervisor(
         while step < steps:
             rng = np.random.default_rng([seed, epoch])
             total, right, seen, lr = 0.0, 0, 0, 0.0
-            for rows in _batches(rng.permutation(n), recipe.batch_size)[: steps - step]:
+            for rows in _batches(rng.permutation(n), recipe.batch_of(n))[: steps - step]:
                 lr = recipe.lr_at(step, steps)
                 for group in optimizer.param_groups:
                     group["lr"] = lr

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from w2s_fast import heads, losses
+from w2s_fast.backbones.threads import threads
 from w2s_fast.core.errors import MissingText, UsageError, nearest
 from w2s_fast.core.fields import argument_of
 from w2s_fast.core.specs import Spec, parse
@@ -25,6 +26,8 @@ from w2s_fast.train import Fit, Run, fit_heads
 SPLITS = ("rotate", "fixed", "paper")
 SUPERVISIONS = ("weak", "gt")
 CEILING_HEADS = ("linear", "prototype")
+SHARED_PRODUCT = 1 << 24
+"""Multiplications of a step (batch x width x classes) from which several threads share it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,8 @@ def fit(
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}{nearest(split, SPLITS)}")
     of_seed = {seed: task.splits(mode=split, seed=seed) for seed in sorted({arm.seed for arm in arms})}
-    fits = list(run_arms(task, arms, of_seed, device=device, precision=precision, on_progress=on_progress))
+    with threads(_threads(task, arms)):
+        fits = list(run_arms(task, arms, of_seed, device=device, precision=precision, on_progress=on_progress))
     scored = [Scored(task=task, arm=arm, fit=one, split=of_seed[arm.seed]) for arm, one in zip(arms, fits, strict=True)]
     return score(task, scored, mode=split, precision=precision, device=_device(device))
 
@@ -153,6 +157,12 @@ def run_arms(
         if on_progress is not None:
             on_progress(len(done), len(runs))
     yield from (done[i] for i in range(len(runs)))
+
+
+def _threads(task: Task, arms: Sequence[Arm]) -> int:
+    """One thread where a step's product is so small that threads would mostly wait for each other."""
+    largest = max((arm.settings.batch_size or 0) for arm in arms) * task.features.shape[1] * len(task.classes)
+    return torch.get_num_threads() if largest >= SHARED_PRODUCT else 1
 
 
 def _device(device: str) -> str:
