@@ -21,18 +21,24 @@ def report(
     picture: Annotated[Path | None, typer.Option(help="Also draw accuracies and intervals to this SVG file.")] = None,
     json: o.Json = False,
 ) -> None:
-    """Print the table of a results file, with PGR and 95 % intervals from the kept predictions.
+    """Print the table of a results file, with PGR and 95 % intervals where the predictions were kept beside it.
 
     Example: w2s-fast report w2s_runs/results.jsonl --format md
     """
     from w2s_fast.core.errors import UsageError, nearest
+    from w2s_fast.core.rows import read
     from w2s_fast.methods.results import Results
     from w2s_fast.report import picture as drawing
     from w2s_fast.report import tables
 
     out = Output(json=json)
     torn: list[str] = []
-    found = Results.load(results, torn=torn)
+    predictions = results.with_name(f"{results.name}.preds")
+    if predictions.exists() or not results.exists():
+        found = Results.load(results, torn=torn)
+    else:
+        found = Results(rows=list(read(results, torn=torn)))
+        out.say(f"there are no kept predictions in {predictions}: the table has no intervals")
     for remark in torn:
         out.say(remark)
     table = found.table(selection=selection)

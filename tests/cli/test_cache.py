@@ -1,0 +1,58 @@
+"""`cache` at the command line: damage is told on stderr and in records, and no listing hides it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+Said = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cache(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with one bank of images and one of class names."""
+    for label, shade in (("axe", 40), ("bird", 200)):
+        (tmp_path / "pics" / label).mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (32, 32), (shade, i, 0)).save(tmp_path / "pics" / label / f"{i}.png")
+    monkeypatch.setenv("W2S_FAST_CACHE", str(tmp_path / "cache"))
+    code, out, _ = said("extract", "--data", f"imagefolder:{tmp_path / 'pics'}", "--model", "drawn:clip", "--json")
+    assert code == 0
+    images, names = (json.loads(line) for line in out.splitlines())
+    assert images["rows"] == 8 and names["rows"] == 2 and "class names" in names["data"]
+    assert set(images) == set(names) and images["key"] != names["key"]
+    return tmp_path / "cache"
+
+
+def test_sound_banks(said: Said, cache: Path) -> None:
+    code, out, err = said("cache", "verify", "--json")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and len(records) == 2 and err.count("bytes verified") == 2
+    assert all(r["problem"] is None and r["bytes"] > 0 for r in records)
+    code, out, _ = said("cache", "info", records[0]["key"], "--json")
+    assert code == 0 and json.loads(out)["key"] == records[0]["key"]
+    assert "problem" not in said("cache", "ls")[1]
+
+
+def test_damage_is_told_on_stderr_and_in_records(said: Said, cache: Path) -> None:
+    bank = next(p.parent for p in cache.glob("v1/??/*/complete.json"))
+    part = next(p for p in bank.rglob("features/c/*/*"))
+    part.write_bytes(bytes([part.read_bytes()[0] ^ 1]) + part.read_bytes()[1:])
+    code, out, err = said("cache", "verify")
+    assert (code, out) == (1, "") and sum(line.startswith("error: ") for line in err.splitlines()) == 1
+    code, out, err = said("cache", "verify", "--json")
+    records = {r["key"]: r for r in map(json.loads, out.splitlines())}
+    assert code == 1 and len(records) == 2 and "error: " in err
+    assert records[bank.name]["bytes"] is None and str(part) in records[bank.name]["problem"]
+
+
+def test_a_bank_that_cannot_be_opened_is_listed_and_verified(said: Said, cache: Path) -> None:
+    done = next(cache.glob("v1/??/*/complete.json"))
+    done.write_text("{")
+    code, out, _ = said("cache", "ls", "--json")
+    (problem,) = [r["problem"] for r in map(json.loads, out.splitlines()) if r["problem"]]
+    assert code == 0 and "complete.json" in problem
+    assert "problem" in said("cache", "ls")[1]
+    assert said("cache", "verify")[0] == 1
