@@ -111,7 +111,10 @@ def train(
     failed: W2SError | None = None
 
     def kept() -> str:
-        return f"rows and predictions: {out}" if total is not None else "nothing was fitted; extracted parts are kept"
+        if total is None:
+            return "nothing was fitted; extracted parts are kept"
+        done = ", ".join(dict.fromkeys(str(row.get("data")) for row in total.rows))
+        return f"rows and predictions of {done} are in {out}"
 
     with say.stoppable(kept), say.progress("fits") as progress:
         try:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from w2s_fast.core.errors import DataError
-from w2s_fast.methods import extraction, study
+from w2s_fast.methods import extraction, study, supervise
 from w2s_fast.methods.results import Results
 from w2s_fast.methods.task import Task
 
@@ -104,7 +104,7 @@ def test_a_study_that_fails_later_keeps_and_shows_what_is_done(
     assert code == 3
     assert "kd+lp" in table and "weak" in table
     assert err.splitlines()[-1] == "error: the second set is broken; mend it"
-    assert f"rows and predictions: {out}" in err
+    assert f"rows and predictions of first are in {out}" in err
     assert {row.get("method") for row in Results.load(out).rows} >= {"kd+lp"}
 
 
@@ -168,3 +168,12 @@ def test_ctrl_c_where_nothing_is_kept(said: Said, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("w2s_fast.data.expand_data", interrupted)
     assert said("data", "ls") == (1, "", "stopped\n")
+
+
+def test_weak_says_how_many_images_it_could_not_read(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = {"name": "weak:w/0", "data": "d", "n_train": 8, "acc_train": 1.0, "acc_pool": 0.5, "seconds": 1.0}
+    for failures, status in ((2, 3), (0, 0), (None, 0)):
+        told = record if failures is None else {**record, "failures": failures}
+        monkeypatch.setattr(supervise, "train_supervisors", lambda *_, told=told, **__: iter([told]))
+        code, _, err = said("weak", "--data", "d", "--name", "w")
+        assert code == status and ("2 images of D_train could not be read" in err) == bool(failures)
