@@ -52,7 +52,7 @@ def test_own_folder_end_to_end(world: tuple[str, Path]) -> None:
     w2s.open_task(
         data, strong="drawn:clip", weak="weak:w", class_names=cache.parent / "names.txt", cache=cache, say=again.append
     )
-    assert again == []
+    assert not any("extracting" in s or "encoding" in s for s in again)
 
 
 def test_ceiling_trained_to_convergence_is_scikit_learns(world: tuple[str, Path]) -> None:
