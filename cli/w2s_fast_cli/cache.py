@@ -89,7 +89,7 @@ def why(first: Key, second: Key, cache: o.Cache = None, json: o.Json = False) ->
 
 @app.command("verify")
 def verify(
-    key: Annotated[str | None, typer.Argument(help="Key or its first digits [default: every complete bank].")] = None,
+    key: Annotated[str | None, typer.Argument(help="Key or its first digits (default: every complete bank).")] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Also compare every file's sha256 with its commit.")] = False,
     cache: o.Cache = None,
     json: o.Json = False,

@@ -16,16 +16,16 @@ Data = Annotated[list[str] | None, DATA]
 Root = Annotated[Path | None, typer.Option(help="Folder that the lines of a list: are relative to.")]
 Identity = Annotated[str, typer.Option(help="Row ids from the images' bytes (content) or path and size (path).")]
 ClassNames = Annotated[Path | None, typer.Option(help="Class names for prompts, one a line in label order.")]
-Cache = Annotated[Path | None, typer.Option(help="Cache folder [default: $W2S_FAST_CACHE or ~/.cache/w2s_fast].")]
+Cache = Annotated[Path | None, typer.Option(help="Cache folder (default: $W2S_FAST_CACHE or ~/.cache/w2s_fast).")]
 Json = Annotated[bool, typer.Option("--json", help="Data alone on stdout, as JSON; progress on stderr.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Strong = Annotated[
     list[str] | None,
-    typer.Option(help="Strong encoder, e.g. open_clip:ViT-B-32/openai; several at once [default: drawn:clip]."),
+    typer.Option(help="Strong encoder, e.g. open_clip:ViT-B-32/openai; several at once (default: drawn:clip)."),
 ]
 Weak = Annotated[
-    list[str] | None, typer.Option(help="Weak supervisor, e.g. weak:NAME; several at once [default: drawn:cnn].")
+    list[str] | None, typer.Option(help="Weak supervisor, e.g. weak:NAME; several at once (default: drawn:cnn).")
 ]
 RandomWeights = Annotated[bool, typer.Option("--random-weights", help="Take an untrained network, knowingly.")]
 AllowMismatch = Annotated[bool, typer.Option("--allow-mismatch", help="Accept weights that do not fit the model.")]
@@ -48,7 +48,7 @@ class StoredIn(StrEnum):
 Compute = Annotated[ComputeIn, typer.Option(help="fp32, or bf16 autocast; enters the cache key.")]
 Stored = Annotated[StoredIn, typer.Option(help="Stored as f16 or f32; enters the cache key.")]
 BatchSize = Annotated[int, typer.Option(help="Images per forward pass.")]
-Workers = Annotated[int | None, typer.Option(help="Decoding processes [default: by cores and device].")]
+Workers = Annotated[int | None, typer.Option(help="Decoding processes (default: by cores and device).")]
 Template = Annotated[list[str] | None, typer.Option(help="Prompt with {} for the class name; may repeat.")]
 
 

@@ -34,7 +34,7 @@ def train(
     split: Annotated[str, typer.Option(help="rotate, fixed or paper.")] = "rotate",
     epochs: Annotated[int | None, typer.Option(help="Passes over hold-train.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows per step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate [default: the head's, 0.01].")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate (default: the head's, 0.01).")] = None,
     precision: Annotated[str, typer.Option(help="fp32 or fp64.")] = "fp32",
     device: o.Device = "auto",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: key=value; a list is a grid.")] = None,

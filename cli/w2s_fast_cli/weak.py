@@ -16,12 +16,12 @@ app = typer.Typer(pretty_exceptions_enable=False)
 def weak(
     data: o.Data = None,
     model: Annotated[str, typer.Option(help="Architecture: timm:NAME, torchvision:NAME or drawn:cnn.")] = "drawn:cnn",
-    name: Annotated[str | None, typer.Option(help="Name of the supervisor: weak:NAME [default: from --model].")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the supervisor: weak:NAME (default: from --model).")] = None,
     seeds: Annotated[str, typer.Option(help="How many weak seeds (3 is 0..2), or a range such as 100-104.")] = "1",
-    epochs: Annotated[int | None, typer.Option(help="Passes over D_train [default: the recipe's].")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over D_train (default: the recipe's).")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps instead of epochs.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step [default: the recipe's].")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate [default: the recipe's].")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step (default: the recipe's).")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate (default: the recipe's).")] = None,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Start from an untrained network, not from its pretrained weights.")
     ] = False,

@@ -177,3 +177,8 @@ def test_weak_says_how_many_images_it_could_not_read(said: Said, monkeypatch: py
         monkeypatch.setattr(supervise, "train_supervisors", lambda *_, told=told, **__: iter([told]))
         code, _, err = said("weak", "--data", "d", "--name", "w")
         assert code == status and ("2 images of D_train could not be read" in err) == bool(failures)
+
+
+def test_help_keeps_the_defaults_that_are_told_in_words(said: Said) -> None:
+    code, out, _ = said("train", "--help")
+    assert code == 0 and "the head's, 0.01" in " ".join(out.replace("│", " ").split())
