@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,9 @@ class Output:
         before = _fork_aware()
         try:
             yield
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            # frees the loader that the frames hold, so that its processes end before their pipes do
+            traceback.clear_frames(error.__traceback__)
             print(f"stopped: {consequence if isinstance(consequence, str) else consequence()}", file=sys.stderr)
             raise SystemExit(DONE_IN_PART) from None
         finally:
