@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from w2s_fast.core.errors import DataError
-from w2s_fast.data.manifest import Manifest, read_names, renamed, wordnet_names
+from w2s_fast.data.manifest import Manifest, read_names, renamed
 
 
 def make(**changes: Any) -> Manifest:
@@ -71,10 +71,6 @@ def test_a_manifest_can_be_pickled_and_copied() -> None:
 def test_bad_rows_are_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(DataError, match=says):
         make(**changes)
-
-
-def test_wordnet_names() -> None:
-    assert wordnet_names(("n01440764", "n0144076", "fish", "n01440765")) == ("n01440764", "n01440765")
 
 
 def test_class_names_files(tmp_path: Path) -> None:

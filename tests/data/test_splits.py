@@ -101,7 +101,7 @@ def test_parts_are_disjoint_complete_and_as_the_oracle_deals(
     every = np.concatenate([getattr(s, part) for part in PARTS])
     assert sorted(every.tolist()) == list(range(len(m)))
     assert set(s.pool.tolist()) == set(every.tolist()) - set(s.weak_train.tolist())
-    assert s.official is official and s.on_pool is (mode == "paper") and s.test.dtype == np.int64
+    assert s.official is official and s.test.dtype == np.int64
     # Stratified: no class of the pool is off its share by one item or more.
     whole = np.bincount(m.labels[s.pool], minlength=k)
     assert np.abs(np.bincount(m.labels[s.test], minlength=k) - whole / 5).max() < 1
@@ -171,7 +171,7 @@ def test_export_and_import(tmp_path: Path) -> None:
     path = tmp_path / "split.json"
     export_split(s, m, path)
     back = import_split(path, m)
-    assert back.digest == s.digest and back.mode == "paper" and back.seed == 4 and back.on_pool
+    assert back.digest == s.digest and back.mode == "paper" and back.seed == 4
     for part in PARTS:
         assert getattr(back, part).tolist() == getattr(s, part).tolist()
     record = json.loads(path.read_text())

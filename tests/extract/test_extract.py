@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 
 from w2s_fast.backbones import open_encoder
+from w2s_fast.backbones.device import pick_device
 from w2s_fast.core.errors import BankMissing, DataError, UsageError
 from w2s_fast.data import open_manifest
 from w2s_fast.data.decode import read_image
 from w2s_fast.extract.options import ExtractOptions
-from w2s_fast.extract.worker import encode, extract, pick_device
+from w2s_fast.extract.worker import encode, extract
 from w2s_fast.store import open_bank
 
 MODEL = "timm:test_resnet"

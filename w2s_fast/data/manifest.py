@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from w2s_fast.core.hashing import digest_ids, digest_json
 
 SPLITS = ("train", "test", "")
 """Names of the official split: D_train, the pool D_test, and no official split."""
-_WORDNET = re.compile(r"n\d{8}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,11 +56,6 @@ class Manifest:
         """sha256 over (id, label) in order and the class names: it enters result rows only."""
         pairs = [[i, int(label)] for i, label in zip(self.ids, self.labels, strict=True)]
         return digest_json({"classes": list(self.classes), "rows": pairs})
-
-
-def wordnet_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """The class names that are WordNet ids such as `n01440764`, which no text encoder understands."""
-    return tuple(c for c in classes if _WORDNET.fullmatch(c))
 
 
 def renamed(manifest: Manifest, names: Sequence[str] | None) -> tuple[str, ...]:

@@ -53,11 +53,6 @@ class Split:
         """All of D_test: what `mode='paper'` also evaluates on."""
         return np.concatenate([self.train, self.val, self.test])
 
-    @property
-    def on_pool(self) -> bool:
-        """Whether results on all of the pool are asked for too."""
-        return self.mode == "paper"
-
 
 def split(manifest: Manifest, *, mode: str = "rotate", seed: int) -> Split:
     """The split of a run seed: `rotate` tests on fold seed mod 5 of deal seed // 5, the others on fold 0 of deal 0.

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from w2s_fast.backbones.threads import threads
-from w2s_fast.core.errors import DataError, UsageError
+from w2s_fast.backbones.device import pick_device, threads
+from w2s_fast.core.errors import DataError
 from w2s_fast.core.paths import cache_root
 from w2s_fast.core.protocols import Encoder
 from w2s_fast.data.manifest import Manifest
@@ -103,15 +103,6 @@ def extract(
         _finish(job, directory, manifest, options, root, len(made), done / seconds if done else None)
         for job, directory, made in zip(jobs, directories, lacking, strict=True)
     ]
-
-
-def pick_device(device: str) -> str:
-    """`auto` is cuda where there is one, else cpu; a named device that is absent is a `UsageError`."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: no CUDA device is visible; use --device cpu")
-    return device
 
 
 class _Tables:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from w2s_fast import heads, losses
-from w2s_fast.backbones.threads import threads
+from w2s_fast.backbones.device import pick_device, threads
 from w2s_fast.core.errors import MissingText, UsageError, nearest
 from w2s_fast.core.fields import argument_of
 from w2s_fast.core.specs import Spec, parse
@@ -77,7 +77,7 @@ def fit(
     with threads(_threads(task, arms)):
         fits = list(run_arms(task, arms, of_seed, device=device, precision=precision, on_progress=on_progress))
     scored = [Scored(task=task, arm=arm, fit=one, split=of_seed[arm.seed]) for arm, one in zip(arms, fits, strict=True)]
-    return score(task, scored, mode=split, precision=precision, device=_device(device))
+    return score(task, scored, mode=split, precision=precision, device=pick_device(device))
 
 
 def plan_arms(
@@ -99,8 +99,8 @@ def plan_arms(
     arms: list[Arm] = []
     for point in grid_of(grid):
         resolved = point.settings.resolved(task.manifest.defaults)
-        variants = [_variant(method, point) for method in methods]
-        _all_taken(variants, {**point.of_head, **point.of_loss})
+        variants = [variant_of(method, point) for method in methods]
+        check_taken(variants, {**point.of_head, **point.of_loss})
         for variant in variants:
             arms += [
                 Arm(method=variant, settings=resolved, seed=s, weak_seed=w, supervision=supervision) for s, w in pairs
@@ -150,7 +150,7 @@ def run_arms(
         supervisions=supervisions,
         start=start,
         truth=task.labels,
-        device=_device(device),
+        device=pick_device(device),
         precision=precision,
     ):
         done[one.index] = one
@@ -165,13 +165,7 @@ def _threads(task: Task, arms: Sequence[Arm]) -> int:
     return torch.get_num_threads() if largest >= SHARED_PRODUCT else 1
 
 
-def _device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
-
-
-def _variant(method: Method, point: Point) -> Method:
+def variant_of(method: Method, point: Point) -> Method:
     """The method at a point of the grid: with those parameters that its head and its loss have, and named after it."""
     head = passed_on(method.head, point.of_head, cls=heads.find(method.head.name))
     loss = method.loss
@@ -181,7 +175,7 @@ def _variant(method: Method, point: Point) -> Method:
     return replace(method, name=name, head=head, loss=loss).canonical()
 
 
-def _all_taken(variants: Sequence[Method], parameters: dict[str, Any]) -> None:
+def check_taken(variants: Sequence[Method], parameters: dict[str, Any]) -> None:
     """Refuse a parameter that not one of the methods has, or a value that none of them knows."""
     limits: dict[str, list[Any]] = {}
     for m in variants:

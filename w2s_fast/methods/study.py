@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from w2s_fast.backbones.device import pick_device
 from w2s_fast.core.errors import UsageError, nearest
 from w2s_fast.core.paths import cache_root
 from w2s_fast.data import canonical, expand_data, open_manifest
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from w2s_fast.extract.options import ExtractOptions
     from w2s_fast.extract.worker import OnProgress
     from w2s_fast.methods.presets import Method
-
-DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,7 @@ class Study:
         for what, (given, known) in {**choices, "precision": (precision, tuple(PRECISIONS))}.items():
             if given not in known:
                 raise UsageError(f"unknown {what} {given!r}{nearest(given, known)}")
-        check_device(device)
+        pick_device(device)
         if self.weak_seeds is not None and self.weak_seeds < 1:
             raise UsageError(f"--weak-seeds must be at least 1, not {self.weak_seeds}")
         check_templates(self.templates or (DEFAULT_TEMPLATE,))
@@ -145,7 +144,7 @@ class Study:
 
 def _check_points(methods: Sequence[Method], grid: Mapping[str, Any]) -> None:
     """Refuse settings that no method takes, and values out of range, as the fits themselves would."""
-    from w2s_fast.methods.fit import _all_taken, _variant
+    from w2s_fast.methods.fit import check_taken, variant_of
     from w2s_fast.methods.settings import grid_of
     from w2s_fast.train.schedule import make_schedule
     from w2s_fast.train.solver import make_solver
@@ -153,18 +152,8 @@ def _check_points(methods: Sequence[Method], grid: Mapping[str, Any]) -> None:
     for point in grid_of(grid):
         make_solver(point.settings.solver)
         make_schedule(point.settings.schedule)
-        variants = [_variant(method, point) for method in methods]
-        _all_taken(variants, {**point.of_head, **point.of_loss})
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that is not there, or none that torch knows."""
-    from w2s_fast.extract.worker import pick_device
-
-    kind = device.partition(":")[0]
-    if kind not in DEVICES:
-        raise UsageError(f"unknown device {device!r}{nearest(kind, DEVICES)}")
-    pick_device(device)
+        variants = [variant_of(method, point) for method in methods]
+        check_taken(variants, {**point.of_head, **point.of_loss})
 
 
 def _labelled(on_progress: Callable[[str, int, int], None], label: str) -> Callable[[int, int], None]:

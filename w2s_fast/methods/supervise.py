@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from w2s_fast.backbones.device import pick_device, threads
 from w2s_fast.backbones.students import new_module
-from w2s_fast.backbones.threads import threads
 from w2s_fast.backbones.weak import save_supervisor, supervisor_dir
 from w2s_fast.core.errors import DataError, Unreadable, UsageError, nearest
 from w2s_fast.core.hashing import digest_ids
@@ -24,7 +24,6 @@ from w2s_fast.data import canonical, expand_data, open_manifest
 from w2s_fast.data.decode import read_image
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.splits import deal, halves
-from w2s_fast.extract.worker import pick_device
 from w2s_fast.finetune.weak import DRAWN_RECIPE, FINETUNE_RECIPE, WeakRecipe, fit_supervisor
 from w2s_fast.methods.prepare import DEFAULT_DATA
 

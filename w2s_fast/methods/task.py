@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from w2s_fast.core.errors import DataError
-from w2s_fast.core.hashing import row_id
+from w2s_fast.core.hashing import digest_bytes, number_repeats, row_id
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.splits import Split, split
 
@@ -129,7 +129,16 @@ class Task:
             text_note=note,
             logit_scale=logit_scale,
             data=name,
+            keys={
+                "features": _digest(x),
+                "weak": {seed: _digest(z) for seed, z in weak.items()},
+                "text": None if prompts is None else _digest(prompts),
+            },
         )
+
+
+def _digest(values: Tensor) -> str:
+    return digest_bytes(np.ascontiguousarray(values.numpy()).data.cast("B"))
 
 
 def _array(value: Any, what: str, mend: str) -> np.ndarray:
@@ -193,8 +202,6 @@ def _check_shapes(
 
 
 def _hashed_rows(x: Tensor) -> tuple[str, ...]:
-    from w2s_fast.core.hashing import number_repeats
-
     return number_repeats([row_id(r.tobytes()) for r in x.numpy()])
 
 
