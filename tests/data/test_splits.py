@@ -45,7 +45,7 @@ def many(n: int, k: int, *, official: bool = True, seed: int = 0) -> Manifest:
 
 
 def naive(m: Manifest, mode: str, seed: int) -> dict[str, set[str]]:
-    """DESIGN section 6 read aloud, with dicts and hex strings."""
+    """The protocol (methods/README.md) read aloud, with dicts and hex strings."""
     label = dict(zip(m.ids, m.labels.tolist(), strict=True))
 
     def dealt(ids: list[str], key: str) -> list[str]:

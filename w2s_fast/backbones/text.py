@@ -15,7 +15,7 @@ from w2s_fast.core.errors import MissingText, UsageError
 from w2s_fast.core.protocols import TextTower
 
 TEMPLATE = "a photo of a {}"
-"""The CPL paper's prompt: no final period, no change of article (weak_to_strong.md, A4)."""
+"""The CPL paper's prompt: no final period, no change of article."""
 _WORDNET = re.compile(r"n\d{8}")
 _BATCH = 256
 _POOLS = ("argmax", "eos", "last", "first")

@@ -15,7 +15,7 @@ SCHEMA = 1
 
 
 class Row(TypedDict, total=False):
-    """A result. Accuracies and PGR are fractions; null means not applicable, never NaN. See DESIGN, the protocol."""
+    """A result. Accuracies and PGR are fractions; null means not applicable, never NaN (methods/README.md)."""
 
     schema: int
     run_id: str

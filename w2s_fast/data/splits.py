@@ -1,4 +1,4 @@
-"""The deal: which rows train the supervisor, which train the student, which are tested on (DESIGN, the protocol).
+"""The deal: which rows train the supervisor, which train the student, which are tested on (methods/README.md).
 
 D_train and the pool are fixed per data set. The pool is dealt into five stratified folds; one fold is the test, the
 other four are D_hold, of which a fifth is hold-val. Nothing depends on the order of the manifest's rows: parts are

@@ -29,7 +29,7 @@ class Job:
 
 
 def image_ingredients(encoder: Encoder, manifest: Manifest, options: ExtractOptions) -> dict[str, Any]:
-    """The key's ingredients of an image bank (DESIGN section 4); never labels, class names, paths or batch size."""
+    """The key's ingredients of an image bank (store/README.md); never labels, class names, paths or batch size."""
     return {
         "kind": "images",
         "weights": encoder.weights_digest,

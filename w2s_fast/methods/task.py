@@ -63,7 +63,7 @@ class Task:
         return next(iter(groups)) if len(groups) == 1 and "" not in groups else self.manifest.name
 
     def splits(self, *, mode: str = "rotate", seed: int = 0) -> Split:
-        """The rows that seed `seed` trains, validates and tests on (DESIGN section 6)."""
+        """The rows that seed `seed` trains, validates and tests on (methods/README.md)."""
         return split(self.manifest, mode=mode, seed=seed)
 
     def pairs(self, seeds: Sequence[int]) -> list[tuple[int, int]]:
