@@ -41,7 +41,7 @@ def demo(
                     f"trained a weak supervisor on {record['data']}: {record['acc_pool']:.1%} on its pool; "
                     "the demo uses the five per domain that are shipped"
                 )
-    with say.stoppable(consequence), say.progress("") as progress:
+    with say.stoppable(consequence), say.progress("items") as progress:
         told = story.run(
             out=out, seeds=seeds, data=tuple(data or ("drawn:*",)), cache=cache, say=say.say, on_progress=progress
         )

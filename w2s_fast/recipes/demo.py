@@ -60,7 +60,7 @@ def run(
     tell = say or log
     names = tuple(expand_data(data))
     for record in extract_all(names, cache=cache, say=say, on_progress=on_progress):
-        if record["made_parts"] and record["model"] == "drawn:clip":
+        if record["made_parts"] and record["model"] == "drawn:clip" and record["data"] in names:
             tell(f"{record['data']}: {record['rows']:,} images through drawn:clip and five supervisors")
     results: Results | None = None
     written = out / "results.jsonl"
