@@ -67,6 +67,16 @@ def test_several_models_in_one_go_and_a_second_run_makes_nothing(folder: Path, t
     assert first[0].key != first[1].key
 
 
+def test_models_in_company_get_what_they_get_alone(folder: Path, tmp_path: Path) -> None:
+    data = f"imagefolder:{folder}"
+    manifest = open_manifest(data, cache=tmp_path / "cache")
+    models = ["timm:test_vit", "drawn:clip", MODEL]
+    together = extract(manifest, models, data=data, options=OPTIONS, cache=tmp_path / "together")
+    for model, record in zip(models, together, strict=True):
+        [alone] = extract(manifest, [model], data=data, options=OPTIONS, cache=tmp_path / "alone")
+        assert alone.digest == record.digest, model
+
+
 def test_decoding_processes_change_nothing(folder: Path, tmp_path: Path) -> None:
     data = f"imagefolder:{folder}"
     manifest = open_manifest(data, cache=tmp_path / "a")

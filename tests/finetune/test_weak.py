@@ -185,3 +185,9 @@ def test_fits_a_timm_network(few):
     recipe = dataclasses.replace(FINETUNE_RECIPE, min_steps=12)
     curves = fit_supervisor(model, *few, recipe=recipe, seed=0, autocast=True)
     assert curves["accuracy"][-1] > curves["accuracy"][0]
+
+
+def test_small_sets_get_small_batches():
+    assert [FINETUNE_RECIPE.batch_of(n) for n in (3, 100, 899, 100_000)] == [16, 16, 56, 512]
+    assert FINETUNE_RECIPE.total_steps(100_000) == 3 * 196 and FINETUNE_RECIPE.total_steps(899) == 100
+    assert DRAWN_RECIPE.batch_of(640) == 32 and DRAWN_RECIPE.total_steps(640) == 1600

@@ -364,3 +364,39 @@ def test_compare_is_over_shared_seeds_and_refuses_what_it_does_not_know() -> Non
         results.compare("cpl", "kd+lp", selection="best")
     with pytest.raises(UsageError, match="'ce\\+lp' was not fitted"):
         results.compare("cpl", "ce+lp")
+
+
+def test_each_run_is_fitted_on_the_split_and_supervision_of_its_seed() -> None:
+    results = fit(gaussian_task(), method="kd+lp", seeds=3, **SHORT)
+    for one in results.fits:
+        curves, said = one.fit.curves, one.fit.predicted["last"]
+        truth = one.task.manifest.labels[one.split.test]
+        # the engine scored on its own split; the row scores the same predictions on the seed's
+        assert curves["acc_test"][-1] == pytest.approx((said == truth).mean())
+        same = np.allclose(curves["agree_val"], curves["acc_val"])
+        assert same == one.arm.ceiling, "a ceiling's label is the truth, a student's is not"
+
+
+def test_a_gap_within_its_noise_carries_no_pgr() -> None:
+    rng = np.random.default_rng(3)
+    task = gaussian_task(n=150)
+    labels = task.manifest.labels
+    said = np.where(rng.random(150) < 0.86, labels, (labels + 1) % 5)
+    strong_teacher = Task.from_arrays(features=task.features, weak_logits=5.0 * np.eye(5)[said], labels=labels)
+    rows = [
+        r for r in fit(strong_teacher, method="kd+lp", seeds=5, epochs=30, batch_size=64).rows if r["method"] == "kd+lp"
+    ]
+    noisy = [r for r in rows if r["method"] == "kd+lp" and r["pgr_flag"] == "gap within two standard errors"]
+    assert noisy and all(r["pgr"] is None and r["acc_ceiling"] > r["acc_weak"] for r in noisy)
+
+
+def test_seeds_meet_supervisors_paired_or_crossed() -> None:
+    from dataclasses import replace
+
+    task = gaussian_task()
+    two = replace(task, weak_logits={0: task.weak_logits[0], 4: task.weak_logits[0].flip(1)})
+    assert two.pairs([0, 1]) == [(0, 0), (1, 0), (0, 4), (1, 4)]
+    assert replace(two, paired=True).pairs([0, 1, 4]) == [(0, 0), (1, 4), (4, 4)]
+    rows = fit(two, method="kd+lp", seeds=2, **SHORT).rows
+    weak = {(r["seed"], r["weak_seed"]): r["acc_weak"] for r in rows if r["method"] == "kd+lp"}
+    assert len(weak) == 4 and weak[0, 0] != weak[0, 4]

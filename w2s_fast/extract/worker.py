@@ -129,14 +129,6 @@ class _Tables:
         for row in reasons:
             self.ok[row - self.first] = False
 
-    def of(self, m: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Features and logits of a model, zero where the image could not be read."""
-        features, logits = self.features[m], self.logits.get(m)
-        features[~self.ok] = 0
-        if logits is not None:
-            logits[~self.ok] = 0
-        return features, logits
-
 
 def encode(encoder: Encoder, x: Tensor, *, device: str, options: ExtractOptions) -> tuple[Tensor, Tensor | None, bool]:
     """f[b, 3, h, w] -> features f32[b, d], logits f32[b, k] or None on the CPU, and whether memory forced halves."""
@@ -177,7 +169,7 @@ def _commit(
     options: ExtractOptions,
     producer: dict[str, Any],
 ) -> None:
-    features, logits = tables.of(m)
+    features, logits = tables.features[m], tables.logits.get(m)
     span = slice(tables.first, tables.first + tables.count)
     write_part(
         directory,

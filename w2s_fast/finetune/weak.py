@@ -59,8 +59,8 @@ class WeakRecipe:
             raise UsageError("weak recipe: batch_size, steps, epochs and lr must be positive")
 
     def batch_of(self, n: int) -> int:
-        """Images per step on `n` images."""
-        return max(1, min(self.batch_size, n // self.min_batches))
+        """Images per step on `n` images; at least 16 where there are so many, since batch norm wants company."""
+        return min(self.batch_size, max(16, n // self.min_batches))
 
     def total_steps(self, n: int) -> int:
         """Optimiser steps on `n` images."""
