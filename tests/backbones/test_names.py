@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from w2s_fast.backbones import LIBRARIES, ModelName, open_encoder, open_text_tower, parse_model
+from w2s_fast.backbones import LIBRARIES, ModelName, open_encoder, parse_model
 from w2s_fast.core.errors import MissingText, ModelError, UsageError
 
 
@@ -81,8 +81,8 @@ def test_unknown_models_name_the_nearest(text: str, says: str) -> None:
 
 
 def test_a_model_without_text() -> None:
-    with pytest.raises(MissingText, match="timm:resnet10t has no text tower"):
-        open_text_tower("timm:resnet10t", random_weights=True)
+    with pytest.raises(MissingText, match="timm:resnet10t has no usable text tower"):
+        open_encoder("timm:resnet10t", random_weights=True).text_tower()
 
 
 def test_every_library_of_the_table_exists() -> None:

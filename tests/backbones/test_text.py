@@ -10,7 +10,7 @@ import torch
 from tiny import built, clip_config, clip_folder
 from torch import Tensor
 
-from w2s_fast.backbones import open_encoder, open_text_tower
+from w2s_fast.backbones import open_encoder
 from w2s_fast.backbones.text import OpenClipText, text_features
 from w2s_fast.backbones.tokens import Tokens
 from w2s_fast.core.errors import MissingText, ModelError, UsageError
@@ -127,7 +127,7 @@ def test_the_tower_shares_memory_and_device(tmp_path: Path) -> None:
 
 def test_text_features_by_hand(tmp_path: Path) -> None:
     net = clip_folder(tmp_path)
-    tower = open_text_tower(f"local:{tmp_path}")
+    tower = open_encoder(f"local:{tmp_path}").text_tower()
     one = text_features(tower, ["Hot_Dog", "cat"])
     assert off(one, reference(net, ["a photo of a hot dog", "a photo of a cat"])) < 1e-6
     assert one.dtype == torch.float32 and not one.is_inference() and not one.requires_grad
@@ -141,7 +141,7 @@ def test_text_features_by_hand(tmp_path: Path) -> None:
 
 def test_text_feature_errors(tmp_path: Path) -> None:
     clip_folder(tmp_path)
-    tower = open_text_tower(f"local:{tmp_path}")
+    tower = open_encoder(f"local:{tmp_path}").text_tower()
     with pytest.raises(MissingText, match=r"'n01440764' is a WordNet id.*--class-names FILE"):
         text_features(tower, ["cat", "n01440764"])
     for form in ("a photo", "{} and {}"):
@@ -170,7 +170,7 @@ def compacted(folder: Path, words: str) -> tuple[Any, list[int], Any]:
 
 def test_a_compacted_vocabulary_is_remapped(tmp_path: Path) -> None:
     _, kept, whole = compacted(tmp_path, "a photo of a cat hot dog")
-    tower = open_text_tower(f"local:{tmp_path}")
+    tower = open_encoder(f"local:{tmp_path}").text_tower()
     texts = ["a photo of a cat", "hot dog"]
     tokens = tower.tokenize(texts)
     original = open_clip.SimpleTokenizer(context_length=16)(texts)
@@ -181,7 +181,7 @@ def test_a_compacted_vocabulary_is_remapped(tmp_path: Path) -> None:
 
 def test_an_unknown_token_is_an_error_that_names_it(tmp_path: Path) -> None:
     compacted(tmp_path, "a photo of a cat")
-    tower = open_text_tower(f"local:{tmp_path}")
+    tower = open_encoder(f"local:{tmp_path}").text_tower()
     with pytest.raises(MissingText, match=r"class name 'Hot_Dog': 'a photo of a hot dog' has the token 'hot', which"):
         text_features(tower, ["cat", "Hot_Dog"])
     with pytest.raises(MissingText, match="'dog', which the vocabulary of local:"):

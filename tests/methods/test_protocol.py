@@ -253,6 +253,9 @@ def test_curves_have_every_epoch() -> None:
         ({"method": "cpl", "split": "rotat"}, UsageError, "rotate"),
         ({"method": "cpl", "supervision": "gold"}, UsageError, "supervision"),
         ({"method": "cpl", "seeds": []}, UsageError, "at least one"),
+        ({"method": "cpl", "seeds": "3"}, UsageError, "give a count"),
+        ({"method": "cpl", "seeds": 1.5}, UsageError, "give a count"),
+        ({"method": "cpl", "seeds": [0, -1]}, UsageError, "give a count"),
     ],
 )
 def test_wrong_names_are_one_sentence(wrong: dict, error: type[Exception], words: str) -> None:
@@ -400,3 +403,8 @@ def test_seeds_meet_supervisors_paired_or_crossed() -> None:
     rows = fit(two, method="kd+lp", seeds=2, **SHORT).rows
     weak = {(r["seed"], r["weak_seed"]): r["acc_weak"] for r in rows if r["method"] == "kd+lp"}
     assert len(weak) == 4 and weak[0, 0] != weak[0, 4]
+
+
+def test_a_seed_named_twice_is_fitted_once() -> None:
+    rows = fit(gaussian_task(), method="kd+lp", seeds=[1, 1], references=False, **SHORT).rows
+    assert len(rows) == len({r["selection"] for r in rows}) == 4

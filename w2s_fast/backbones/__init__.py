@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from w2s_fast.core import plugins
-from w2s_fast.core.errors import MissingText, UsageError, nearest
+from w2s_fast.core.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from w2s_fast.backbones.encoder import FrozenEncoder
-    from w2s_fast.core.protocols import TextTower
 
 LIBRARIES: dict[str, str] = {
     "open_clip": "w2s_fast.backbones.open_clip:open_named",
@@ -133,21 +132,3 @@ def open_encoder(
         name,
         Options(data=data, cache=cache, device=device, random_weights=random_weights, allow_mismatch=allow_mismatch),
     )
-
-
-def open_text_tower(
-    model: str,
-    *,
-    data: str | None = None,
-    cache: str | Path | None = None,
-    device: str = "cpu",
-    random_weights: bool = False,
-    allow_mismatch: bool = False,
-) -> TextTower:
-    """The text tower of a model, options as in `open_encoder`; `MissingText` if it has none that can be used."""
-    encoder = open_encoder(
-        model, data=data, cache=cache, device=device, random_weights=random_weights, allow_mismatch=allow_mismatch
-    )
-    if not encoder.has_text:
-        raise MissingText(f"{model} has no text tower; use a CLIP model, or init='weak_mean'")
-    return encoder.text_tower()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -92,10 +93,7 @@ def plan_arms(
     """Every fit that is asked for: methods x grid x seeds x supervisors, then the ceilings that they need."""
     if supervision not in SUPERVISIONS:
         raise UsageError(f"unknown supervision {supervision!r}{nearest(supervision, SUPERVISIONS)}")
-    numbers = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
-    if not numbers:
-        raise UsageError("no seeds: give at least one (--seeds 1)")
-    pairs = task.pairs(numbers)
+    pairs = task.pairs(seed_numbers(seeds))
     arms: list[Arm] = []
     for point in grid_of(grid):
         resolved = point.settings.resolved(task.manifest.defaults)
@@ -109,6 +107,18 @@ def plan_arms(
     if references and supervision == "weak":
         arms += _ceilings(task, arms)
     return arms
+
+
+def seed_numbers(seeds: Any) -> list[int]:
+    """A count as the seeds 0, 1, ...; a sequence of seeds as it is, each once. Anything else is a `UsageError`."""
+    given = range(int(seeds)) if isinstance(seeds, Integral) and not isinstance(seeds, bool) else seeds
+    whole = isinstance(given, Iterable) and not isinstance(given, str)
+    numbers: list[Any] = list(dict.fromkeys(given)) if whole else []
+    if not whole or not all(isinstance(s, Integral) and int(s) >= 0 for s in numbers):
+        raise UsageError(f"seeds={seeds!r}: give a count such as 5, or the seeds, such as [0, 1, 2]")
+    if not numbers:
+        raise UsageError("no seeds: give at least one (--seeds 1)")
+    return [int(s) for s in numbers]
 
 
 def run_arms(

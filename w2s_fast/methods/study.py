@@ -66,13 +66,12 @@ class Study:
         """
         from w2s_fast.backbones import parse_model
         from w2s_fast.backbones.weak import list_supervisors
-        from w2s_fast.methods.fit import SPLITS, SUPERVISIONS
+        from w2s_fast.methods.fit import SPLITS, SUPERVISIONS, seed_numbers
         from w2s_fast.methods.presets import resolve
         from w2s_fast.train.engine import PRECISIONS
 
         _check_points(resolve(method, loss, head), grid)
-        if not (seeds if isinstance(seeds, int) else len(seeds)) or (isinstance(seeds, int) and seeds < 1):
-            raise UsageError("no seeds: give at least one (--seeds 1)")
+        seed_numbers(seeds)
         choices = {"split": (split, SPLITS), "supervision": (supervision, SUPERVISIONS)}
         for what, (given, known) in {**choices, "precision": (precision, tuple(PRECISIONS))}.items():
             if given not in known:
