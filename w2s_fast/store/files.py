@@ -1,4 +1,8 @@
-"""Durable file operations: everything that the store writes goes through here, whole or not at all."""
+"""Durable file operations: everything that the store writes goes through here, whole or not at all.
+
+The first nine functions (`open_file` to `rmdir`) are the only ones by which any writer of the store touches the disk,
+always called by their names in this module: a test that replaces one sees, or fails, every such operation.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,53 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, cast
 
 from w2s_fast.store.layout import TMP
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+def open_file(path: Path, flags: int, mode: int = 0o644) -> int:
+    """A new descriptor, closed on exec; to write a file, or to sync a folder."""
+    return os.open(path, flags | os.O_CLOEXEC, mode)
+
+
+def write(fd: int, data: memoryview) -> int:
+    """Write some of `data`, at least one byte, and say how many."""
+    return os.write(fd, data)
+
+
+def fsync(fd: int) -> None:
+    os.fsync(fd)
+
+
+def close(fd: int) -> None:
+    os.close(fd)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Atomic; a file that has the target's name is replaced."""
+    os.replace(source, target)  # noqa: PTH105 - pathlib would hide the call that the fault tests cut
+
+
+def link(source: Path, target: Path) -> None:
+    """Atomic; FileExistsError when the target's name is taken."""
+    os.link(source, target)
+
+
+def unlink(path: Path) -> None:
+    os.unlink(path)  # noqa: PTH108
+
+
+def mkdir(folder: Path) -> None:
+    os.mkdir(folder)  # noqa: PTH102
+
+
+def rmdir(folder: Path) -> None:
+    os.rmdir(folder)  # noqa: PTH106
 
 
 def nonce() -> str:
@@ -21,23 +67,11 @@ def nonce() -> str:
 
 def sync_dir(folder: Path) -> None:
     """Make the names in a folder durable: without it a power cut can forget a rename that a reader has seen."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = open_file(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        fsync(fd)
     finally:
-        os.close(fd)
-
-
-def sync_tree(folder: Path) -> None:
-    """Make every file and name below a folder durable, inner ones first."""
-    for here, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            fd = os.open(Path(here, name), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        sync_dir(Path(here))
+        close(fd)
 
 
 def make_dirs(folder: Path) -> None:
@@ -47,15 +81,43 @@ def make_dirs(folder: Path) -> None:
     if folder.parent != folder:
         make_dirs(folder.parent)
     with contextlib.suppress(FileExistsError):
-        folder.mkdir()
+        mkdir(folder)
     sync_dir(folder.parent)
+
+
+def put_tree(folder: Path, contents: dict[str, tuple[Any, ...]]) -> None:
+    """Create a folder of durable files, relative name -> buffers one after another; its own name is not."""
+    folders = {folder}
+    for name in contents:
+        folders.update(folder / parent for parent in Path(name).parents)
+    for one in sorted(folders):
+        mkdir(one)
+    for name, buffers in contents.items():
+        if not _write_exclusive(folder / name, buffers):
+            raise FileExistsError(errno.EEXIST, "already exists", str(folder / name))
+    for one in sorted(folders, reverse=True):
+        sync_dir(one)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with everything in it, following no symbolic link; what is gone already is passed over."""
+    for here, folders, names in os.walk(folder, topdown=False):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                unlink(Path(here, name))
+        for name in folders:
+            with contextlib.suppress(FileNotFoundError):
+                inner = Path(here, name)
+                unlink(inner) if inner.is_symlink() else rmdir(inner)
+    with contextlib.suppress(FileNotFoundError):
+        rmdir(folder)
 
 
 def put_new(path: Path, data: bytes) -> bool:
     """Create a file with these bytes unless the name is taken; False if it is. Readers see all or nothing."""
     tmp = _write_beside(path, data)
     try:
-        os.link(tmp, path)
+        link(tmp, path)
         made = True
     except FileExistsError:
         made = False
@@ -64,10 +126,10 @@ def put_new(path: Path, data: bytes) -> bool:
             raise
         # A file system without hard links: the name is claimed first and filled after, so a crash can leave a torn
         # record. Its seal shows that, and the next writer replaces it.
-        made = _write_exclusive(path, data)
+        made = _write_exclusive(path, (data,))
     finally:
         with contextlib.suppress(OSError):
-            tmp.unlink()
+            unlink(tmp)
     if made:
         sync_dir(path.parent)
     return made
@@ -77,10 +139,10 @@ def put(path: Path, data: bytes) -> None:
     """Create or replace a file; readers see the old bytes or the new ones."""
     tmp = _write_beside(path, data)
     try:
-        os.replace(tmp, path)  # noqa: PTH105 - os.* is the one seam that the fault tests cut
+        rename(tmp, path)
     except OSError:
         with contextlib.suppress(OSError):
-            tmp.unlink()
+            unlink(tmp)
         raise
     sync_dir(path.parent)
 
@@ -107,25 +169,26 @@ def open_regular(path: Path) -> int:
 def _write_beside(path: Path, data: bytes) -> Path:
     tmp = path.with_name(TMP + nonce())
     try:
-        if not _write_exclusive(tmp, data):
+        if not _write_exclusive(tmp, (data,)):
             raise FileExistsError(errno.EEXIST, "already exists", str(tmp))
     except OSError:
         with contextlib.suppress(OSError):
-            tmp.unlink()
+            unlink(tmp)
         raise
     return tmp
 
 
-def _write_exclusive(path: Path, data: bytes) -> bool:
+def _write_exclusive(path: Path, buffers: Iterable[Any]) -> bool:
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        fd = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
         return False
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
+        for data in buffers:
+            view = memoryview(cast("bytes", data))
+            while view:
+                view = view[write(fd, view) :]
+        fsync(fd)
     finally:
-        os.close(fd)
+        close(fd)
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,9 @@ ALLOWED: dict[str, tuple[tuple[str, ...], int]] = {
 """Array name -> the data types it may have, its number of dimensions. `logits` may be absent, nothing else."""
 
 _GROUP = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
+GROUP_JSON = json.dumps(_GROUP, indent=2).encode()
+"""A part's own `zarr.json`."""
+
 _OPTIONAL: dict[str, tuple[Any, ...]] = {"attributes": ({},), "storage_transformers": ([],), "dimension_names": (None,)}
 
 
@@ -56,6 +60,26 @@ def file_names(*, logits: bool) -> set[str]:
     """Every file of a part, relative to its folder."""
     arrays = [a for a in ALLOWED if logits or a != "logits"]
     return {"zarr.json"} | {f"{a}/zarr.json" for a in arrays} | {chunk_name(a) for a in arrays}
+
+
+def array_json(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """An array's `zarr.json`, byte for byte as zarr 3.1 writes it: one chunk, codecs [bytes (little), crc32c]."""
+    endian = {} if dtype.itemsize == 1 else {"configuration": {"endian": "little"}}
+    meta: dict[str, Any] = {
+        "shape": list(shape),
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(shape)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": dtype.type(0).item(),
+        "codecs": [{"name": "bytes", **endian}, {"name": "crc32c"}],
+        "attributes": {},
+        "zarr_format": 3,
+        "node_type": "array",
+        "storage_transformers": [],
+    }
+    data = json.dumps(meta, indent=2).encode()
+    parse_array(name, data, shape[0])
+    return data
 
 
 def parse_array(name: str, data: bytes, rows: int) -> ArrayMeta:

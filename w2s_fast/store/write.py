@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -105,7 +104,8 @@ def write_part(
             )
             there = _commit(bank, commit)
             if there.directory != directory:
-                shutil.rmtree(layout.parts_dir(bank) / directory, ignore_errors=True)
+                with suppress(OSError):
+                    files.remove_tree(layout.parts_dir(bank) / directory)
     if there.ids_digest != digest_ids(texts):
         raise CacheError(
             f"part {part} of bank {bank.name[:12]} was committed with other ids; remove {bank} and redo it"
