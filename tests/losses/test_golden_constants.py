@@ -154,10 +154,28 @@ def test_label_smoothing():
     assert value("ce(label_smoothing=.1)", [[2.0, 1.0, 0.0]], [[9.0, 1.0, 0.0]]) == [close(0.50760596)]
 
 
+def test_brier():
+    """By hand: softmax([0, 1]) = (.26894142, .73105858), so ((2 - .26894142)^2 + .73105858^2) / 2."""
+    assert value("brier", *A) == [close(1.76550522)]
+    assert value("brier(tau_s=2)", *A) == [close(0.53444665)]
+    assert slope("brier(tau_s=2)", *A)[0].tolist() == [close(0.36552929), close(-0.36552929)]
+
+
 def test_duplicating_the_batch_changes_nothing():
     g = torch.Generator().manual_seed(4)
     z, w = (torch.randn(6, 4, dtype=torch.float64, generator=g) for _ in range(2))
-    for name in ("ce", "kd", "cpl", "ce_soft", "aux_conf", "aux_conf_argmax", "adapt_conf", "reverse_kl", "gce"):
+    for name in (
+        "ce",
+        "kd",
+        "cpl",
+        "ce_soft",
+        "aux_conf",
+        "aux_conf_argmax",
+        "adapt_conf",
+        "reverse_kl",
+        "gce",
+        "brier",
+    ):
         once, twice = value(name, z, w, 0.5), value(name, torch.cat([z, z]), torch.cat([w, w]), 0.5)
         assert twice == pytest.approx(once + once, abs=1e-12), name
 

@@ -30,6 +30,8 @@ SPECS = [
     "reverse_kl(eps=1e-3)",
     "gce",
     "gce(q=.1, tau_s=.5)",
+    "brier",
+    "brier(tau_s=.5, tau_w=2)",
 ]
 
 
@@ -64,7 +66,7 @@ def test_gradient_is_that_of_the_value(spec, lead, b, k, t, seed):
     assert torch.allclose(dz, expected, atol=1e-11 / tau)
 
 
-@pytest.mark.parametrize("spec", ["ce", "kd(tau_s=.7)", "reverse_kl", "gce", "ce_soft"])
+@pytest.mark.parametrize("spec", ["ce", "kd(tau_s=.7)", "reverse_kl", "gce", "ce_soft", "brier(tau_s=.7)"])
 def test_gradient_is_that_of_finite_differences(spec):
     g = torch.Generator().manual_seed(0)
     z, weak = (torch.randn(3, 5, dtype=torch.float64, generator=g) for _ in range(2))
@@ -87,6 +89,7 @@ STACKS = [
     ["adapt_conf", "adapt_conf(T=4, kd_t=3)", "adapt_conf(ramp=.5)"],
     ["gce", "gce(q=.1)", "gce(q=1, tau_w=3)"],
     ["reverse_kl", "reverse_kl(eps=1e-2)", "reverse_kl(tau_w=4)"],
+    ["brier", "brier(tau_w=3)", "brier(tau_s=.5)"],
 ]
 
 

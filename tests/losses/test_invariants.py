@@ -68,11 +68,22 @@ def test_hard_losses_break_ties_by_the_lowest_class():
 
 
 @pytest.mark.parametrize(
-    "name", ["ce", "ce_soft", "kd", "aux_conf", "aux_conf_argmax", "adapt_conf", "reverse_kl", "gce"]
+    "name", ["ce", "ce_soft", "kd", "aux_conf", "aux_conf_argmax", "adapt_conf", "reverse_kl", "gce", "brier"]
 )
 def test_permuting_classes_changes_nothing(name):
     order = torch.randperm(7, generator=torch.Generator().manual_seed(3))
     assert value(name, Z[:, order], W[:, order], 0.6) == pytest.approx(value(name, Z, W, 0.6), abs=1e-9)
+
+
+def test_brier_vanishes_where_logits_are_the_probabilities():
+    assert max(value("brier(tau_s=2)", 2 * W.softmax(-1), W)) < 1e-30
+    assert value("brier", Z, W) == pytest.approx(
+        [
+            0.5 * sum((float(a) - float(b)) ** 2 for a, b in zip(z, w.softmax(-1), strict=True))
+            for z, w in zip(Z, W, strict=True)
+        ]
+    )
+    assert min(value("brier", W, W)) > 1e-3, "raw logits, not their softmax"
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,11 @@ def gce(z, weak, t, q=0.7, **_):
     return (1 - p**q) / q
 
 
-LOSSES = {f.__name__: f for f in (ce, ce_soft, kd, aux_conf, aux_conf_argmax, adapt_conf, reverse_kl, gce)} | {
+def brier(z, weak, t, tau_w=1.0, **_):
+    return F.mse_loss(z, (weak / tau_w).softmax(1), reduction="none").sum(1) / 2
+
+
+LOSSES = {f.__name__: f for f in (ce, ce_soft, kd, aux_conf, aux_conf_argmax, adapt_conf, reverse_kl, gce, brier)} | {
     "cpl": kd
 }
 

@@ -35,6 +35,8 @@ LOSSES = [
     "reverse_kl",
     "gce",
     "gce(q=.2, tau_s=.3)",
+    "brier",
+    "brier(tau_w=2, tau_s=.5)",
 ]
 BALANCED = ("aux_conf",)
 

@@ -28,6 +28,7 @@ LOSSES: dict[str, str] = {
     "adapt_conf": "w2s_fast.losses.adapt_conf:AdaptConf",
     "reverse_kl": "w2s_fast.losses.divergences:ReverseKl",
     "gce": "w2s_fast.losses.hard:Gce",
+    "brier": "w2s_fast.losses.brier:Brier",
 }
 GROUP = "w2s_fast.losses"
 
