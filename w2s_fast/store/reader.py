@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from w2s_fast.store import layout
 from w2s_fast.store.part import ArrayMeta, BadFile, chunk_name, read_chunk, sha256_of
 from w2s_fast.store.records import Commit, Failure
 from w2s_fast.store.refs import extract_command, on_cache, ref_of_key
+from w2s_fast.store.take import Stamp, take_rows
 
 if TYPE_CHECKING:
     import torch
@@ -127,6 +128,46 @@ class Bank:
 
         self._read(name, place, lambda start, stop, dtype: out[start:stop] if dtype == out.dtype else None)
         return out
+
+    def part(self, name: str, number: int) -> NDArray[Any]:
+        """The rows of one part of an array, verified, in their stored type."""
+        part = self.parts[number]
+        meta = part.arrays[name]
+        out = np.empty(meta.shape, meta.dtype)
+        self._chunk(part, meta, out)
+        return out
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """The widest type in which the parts of an array are stored."""
+        return np.result_type(*{part.arrays[name].dtype for part in self.parts})
+
+    def take(self, name: str, rows: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """`rows` of an array by their numbers, in that order, in the widest type of its parts.
+
+        The first row of a chunk costs a checked read of that chunk. KeyError without the array, IndexError outside
+        [0, n), `Damaged` as ever.
+        """
+        metas = self._metas(name)
+        if metas is None:
+            raise KeyError(name)
+        wanted = np.asarray(rows, np.int64)
+        if wanted.ndim != 1 or (len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.rows):
+            raise IndexError(f"rows of bank {self.key[:12]} are numbered from 0 to {self.rows - 1}")
+        out = np.empty((len(wanted), *metas[0].shape[1:]), np.result_type(*{m.dtype for m in metas}))
+        starts = np.array([p.commit.start for p in self.parts])
+        owner = np.searchsorted(starts, wanted, side="right") - 1
+        for i in np.unique(owner).tolist():
+            part, at = self.parts[i], np.flatnonzero(owner == i)
+            entry, local = part.commit.files[chunk_name(name)], wanted[at] - part.commit.start
+            try:
+                out[at] = take_rows(self._folder(part.commit), part.arrays[name], entry, local, self._checked)
+            except BadFile as bad:
+                raise self.damaged(part.commit, bad.name, str(bad)) from None
+        return out
+
+    @cached_property
+    def _checked(self) -> dict[Path, Stamp]:
+        return {}
 
     def check(self, *, deep: bool = False) -> int:
         """Read every chunk and compare checksums, with `deep` each file's sha256 too; returns the bytes of data."""
