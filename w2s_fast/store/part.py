@@ -198,12 +198,7 @@ def read_rows(folder: Path, meta: ArrayMeta, entry: FileEntry, start: int, out: 
         with os.fdopen(files.open_regular(confined(folder, name)), "rb", buffering=0) as file:
             _check_size(os.fstat(file.fileno()).st_size, entry)
             file.seek(start * (meta.data_bytes // meta.shape[0]))
-            view = memoryview(cast("bytes", flat))
-            while view:
-                got = file.readinto(view)
-                if not got:
-                    raise Bad("it ends early")
-                view = view[got:]
+            _fill(file, memoryview(cast("bytes", flat)))
         if crc32c(flat) != crc:
             raise Bad("its bytes changed since they were verified")
 
