@@ -15,14 +15,17 @@ from w2s_fast.core.errors import TrainError, UsageError, nearest
 from w2s_fast.heads.head import Features, Start
 from w2s_fast.losses.supervision import Supervision
 from w2s_fast.train.checks import check_inputs, check_rows
+from w2s_fast.train.evaluate import MOST_LOGITS
+from w2s_fast.train.batch import Tables
 from w2s_fast.train.features import prepared
-from w2s_fast.train.live import Live, SplitTensors, World
+from w2s_fast.train.gemm import PRECISIONS
+from w2s_fast.train.live import Live, SplitTensors, World, shape_of
+from w2s_fast.train.memory import check_memory, in_memory, shared_bytes
 from w2s_fast.train.plan import group
 from w2s_fast.train.run import Fit, Run, Setup, SplitRows, check_supervision, resolve
 from w2s_fast.train.select import CRITERIA, Track
 
 SELECTIONS = tuple(CRITERIA)
-PRECISIONS = {"fp32": torch.float32, "fp64": torch.float64}
 Progress = Callable[[int, int], None]
 
 
@@ -54,7 +57,8 @@ def fit_heads(
     for name in selections:
         if name not in CRITERIA:
             raise UsageError(f"no selection {name!r}{nearest(name, CRITERIA)}")
-    place, dtype = _device(device), PRECISIONS[precision]
+    place, kind = _device(device), PRECISIONS[precision]
+    dtype = kind.master
     if precision == "fp32" and torch.get_float32_matmul_precision() != "highest":
         raise TrainError(
             f"precision 'fp32' means IEEE, and this process has float32 matmul precision "
@@ -71,10 +75,32 @@ def fit_heads(
     rows = [
         check_rows(number, split, x.shape[0] if isinstance(x, Tensor) else x.n) for number, split in enumerate(splits)
     ]
-    units = {unit: prepared(x, unit_rows=unit, dtype=dtype, device=place) for unit in {s.head.unit_x for s in setups}}
+    shared = shared_bytes(
+        x,
+        setups,
+        k=start.k,
+        scored=max((len(r.val) + len(r.test) for r in rows), default=0),
+        teachers=sum(s.teachers for s in {id(s): s for s in supervisions}.values()),
+        chunk=MOST_LOGITS,
+        dtype=dtype,
+        device=place,
+    )
+    check_memory(setups, shared=shared, d=start.d, k=start.k, dtype=dtype, device=place)
+    clock = time.perf_counter()
+    shaped = {
+        (unit, scale, operand): prepared(
+            x,
+            unit_rows=unit,
+            scale=scale,
+            master=dtype,
+            operand=kind.operand if operand else dtype,
+            device=place,
+        )
+        for unit, scale, operand in {shape_of(s.head) for s in setups}
+    }
     world = World(
-        raw=units[False] if False in units else prepared(x, unit_rows=False, dtype=dtype, device=place),
-        units=units,
+        raw=prepared(x, unit_rows=False, scale=1.0, master=dtype, operand=dtype, device=place),
+        shaped=shaped,
         splits=[
             SplitTensors(train=r.train, val=torch.as_tensor(r.val).to(place), test=torch.as_tensor(r.test).to(place))
             for r in rows
@@ -82,23 +108,31 @@ def fit_heads(
         supervisions=_moved(supervisions, dtype=dtype, device=place),
         start=start,
         truth=known,
-        dtype=dtype,
+        tables=Tables(),
+        precision=kind,
         device=place,
     )
     setups = [replace(s, n_train=len(rows[s.run.split].train)) for s in setups]
-    return _fits(world, setups, tuple(selections), precision, on_progress)
+    load = (time.perf_counter() - clock) / max(1, len(setups))
+    return _fits(world, setups, tuple(selections), precision, on_progress, load)
 
 
 def _fits(
-    world: World, setups: Sequence[Setup], selections: tuple[str, ...], precision: str, on_progress: Progress | None
+    world: World,
+    setups: Sequence[Setup],
+    selections: tuple[str, ...],
+    precision: str,
+    on_progress: Progress | None,
+    load: float,
 ) -> Iterator[Fit]:
     done = 0
-    for stack in group(setups, d=world.start.d, k=world.start.k, device=world.device):
-        for fit in _train(world, stack, selections, precision):
-            done += 1
-            if on_progress is not None:
-                on_progress(done, len(setups))
-            yield fit
+    for number, stack in enumerate(group(setups, d=world.start.d, k=world.start.k, device=world.device)):
+        with in_memory(stack, device=world.device, dtype=world.dtype):
+            for fit in _train(world, stack, selections, precision):
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, len(setups))
+                yield replace(fit, stack=number, seconds={"load": load, **fit.seconds})
 
 
 def _train(world: World, stack: Sequence[Setup], selections: tuple[str, ...], precision: str) -> Iterator[Fit]:

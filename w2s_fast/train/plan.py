@@ -10,6 +10,7 @@ import torch
 
 from w2s_fast.heads.head import Head
 from w2s_fast.losses.loss import slice_key
+from w2s_fast.train.memory import free_bytes, run_bytes
 from w2s_fast.train.run import Run, Setup, SplitRows, resolve
 
 Stack = tuple[Run, ...]
@@ -17,10 +18,6 @@ Stack = tuple[Run, ...]
 
 CPU_STACK = 4
 GPU_STACK = 128
-STATE_COPIES = 8
-"""Parameter-sized tensors per run: weights, two moments, gradients, and up to four selections."""
-LOGIT_COPIES = 12
-"""Logit-sized tensors that a step of a loss holds at most."""
 
 
 def plan(
@@ -29,7 +26,7 @@ def plan(
     """Runs as stacks, each sorted by (split, seed) and then by loss.
 
     On a CPU a stack holds up to four runs that share all batches (larger ones leave the cache). On a GPU stacks
-    mix splits and seeds and are as wide as half of the free memory allows, at most 128 or the head's `max_stack`.
+    mix splits and seeds, up to 128. Either is as wide as half of the free memory and the head's `max_stack` allow.
     """
     setups = [resolve(index, run) for index, run in enumerate(runs)]
     return [tuple(s.run for s in stack) for stack in group(setups, d=d, k=k, device=torch.device(device))]
@@ -70,10 +67,8 @@ def _hashable(value: Any) -> Any:
 
 def _widest(setup: Setup, *, d: int, k: int, device: torch.device) -> int:
     head: Head = setup.head
-    limit = CPU_STACK
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        batch = setup.run.batch_size
-        each = 4 * (STATE_COPIES * k * d + LOGIT_COPIES * batch * k + 2 * batch * d)
-        limit = max(1, min(GPU_STACK, int(free / 2 / each)))
+    limit = CPU_STACK if device.type == "cpu" else GPU_STACK
+    free = free_bytes(device)
+    if free is not None:
+        limit = max(1, min(limit, int(free / 2 / run_bytes(setup, d=d, k=k))))
     return limit if head.max_stack is None else max(1, min(limit, head.max_stack))

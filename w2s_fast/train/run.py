@@ -62,8 +62,9 @@ class Fit:
 
     index: its place in the list given. status: `ok` or `diverged` (then theta and predicted are empty). theta and
     predicted (class numbers int32 of the test rows) are keyed by selection, curves (float64[epochs + 1], NaN where
-    undefined) by `loss`, `agree_val`, `acc_val`, `agree_test`, `acc_test`. seconds: `train`, `evaluate`, `total`: this
-    run's share. resolved: what defaults became. notes: why a selection is absent.
+    undefined) by `loss`, `agree_val`, `acc_val`, `agree_test`, `acc_test`. seconds: this run's share of `load` (tables
+    to the device, once a call), `compile`, `train`, `evaluate`, and `total` of the last three. resolved: what defaults
+    became. notes: why a selection is absent. stack: the number of the stack in which it was trained.
     """
 
     index: int
@@ -77,6 +78,7 @@ class Fit:
     seconds: dict[str, float]
     resolved: dict[str, Any]
     notes: tuple[str, ...] = ()
+    stack: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -32,7 +32,7 @@ class Track:
     epoch: dict[str, int] = field(default_factory=dict)
     theta: dict[str, Theta] = field(default_factory=dict)
     predicted: dict[str, Tensor] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluate": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: {"compile": 0.0, "train": 0.0, "evaluate": 0.0})
 
     def __post_init__(self) -> None:
         self.curves = {name: np.full(self.epochs + 1, np.nan) for name in ("loss", *CURVES)}
