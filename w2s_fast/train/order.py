@@ -14,3 +14,33 @@ def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
     """
     words = np.random.PCG64(np.random.SeedSequence((seed, epoch, n))).random_raw(n)
     return np.argsort(words, kind="stable").astype(np.int64, copy=False)
+
+
+def shuffled(rows: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """Train rows i[n] as a resident table takes them in an epoch."""
+    return rows[order(seed, epoch, len(rows))]
+
+
+def window_of_blocks(epoch: int, blocks: int, most: int) -> NDArray[np.int64]:
+    """Which window each block of a streamed table falls into in an epoch, i[blocks]: windows of at most `most` blocks.
+
+    The same for every run, whatever its seed and split, so that one pass feeds them all; windows differ in size by one
+    block at most, so that none is a handful of rows.
+    """
+    windows = -(-blocks // most)
+    rank = np.empty(blocks, np.int64)
+    rank[order(0, epoch, blocks)] = np.arange(blocks)
+    return rank * windows // blocks
+
+
+def shuffled_in_windows(
+    rows: NDArray[np.int64], window: NDArray[np.int64], seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """The resident order with the rows of each window brought together; `window` i[n] is that of each of `rows`.
+
+    With one window it is the resident order itself.
+    """
+    mixed = order(seed, epoch, len(rows))
+    # 16 bits sort in linear time
+    key = window[mixed].astype(np.uint16 if int(window.max(initial=0)) < 1 << 16 else np.int64)
+    return rows[mixed[np.argsort(key, kind="stable")]]
