@@ -16,16 +16,15 @@ from w2s_fast.heads.head import Features, Start
 from w2s_fast.losses.supervision import Supervision
 from w2s_fast.train.checks import check_inputs, check_rows
 from w2s_fast.train.evaluate import MOST_LOGITS
-from w2s_fast.train.batch import Tables
 from w2s_fast.train.features import prepared
-from w2s_fast.train.gemm import PRECISIONS
-from w2s_fast.train.live import Live, SplitTensors, World, shape_of
+from w2s_fast.train.live import Live, SplitTensors, World
 from w2s_fast.train.memory import check_memory, in_memory, shared_bytes
 from w2s_fast.train.plan import group
 from w2s_fast.train.run import Fit, Run, Setup, SplitRows, check_supervision, resolve
 from w2s_fast.train.select import CRITERIA, Track
 
 SELECTIONS = tuple(CRITERIA)
+PRECISIONS = {"fp32": torch.float32, "fp64": torch.float64}
 Progress = Callable[[int, int], None]
 
 
@@ -57,8 +56,7 @@ def fit_heads(
     for name in selections:
         if name not in CRITERIA:
             raise UsageError(f"no selection {name!r}{nearest(name, CRITERIA)}")
-    place, kind = _device(device), PRECISIONS[precision]
-    dtype = kind.master
+    place, dtype = _device(device), PRECISIONS[precision]
     if precision == "fp32" and torch.get_float32_matmul_precision() != "highest":
         raise TrainError(
             f"precision 'fp32' means IEEE, and this process has float32 matmul precision "
@@ -87,20 +85,10 @@ def fit_heads(
     )
     check_memory(setups, shared=shared, d=start.d, k=start.k, dtype=dtype, device=place)
     clock = time.perf_counter()
-    shaped = {
-        (unit, scale, operand): prepared(
-            x,
-            unit_rows=unit,
-            scale=scale,
-            master=dtype,
-            operand=kind.operand if operand else dtype,
-            device=place,
-        )
-        for unit, scale, operand in {shape_of(s.head) for s in setups}
-    }
+    units = {unit: prepared(x, unit_rows=unit, dtype=dtype, device=place) for unit in {s.head.unit_x for s in setups}}
     world = World(
-        raw=prepared(x, unit_rows=False, scale=1.0, master=dtype, operand=dtype, device=place),
-        shaped=shaped,
+        raw=units[False] if False in units else prepared(x, unit_rows=False, dtype=dtype, device=place),
+        units=units,
         splits=[
             SplitTensors(train=r.train, val=torch.as_tensor(r.val).to(place), test=torch.as_tensor(r.test).to(place))
             for r in rows
@@ -108,8 +96,7 @@ def fit_heads(
         supervisions=_moved(supervisions, dtype=dtype, device=place),
         start=start,
         truth=known,
-        tables=Tables(),
-        precision=kind,
+        dtype=dtype,
         device=place,
     )
     setups = [replace(s, n_train=len(rows[s.run.split].train)) for s in setups]
