@@ -8,7 +8,7 @@ from typing import Any
 
 from w2s_fast.core.errors import UsageError
 from w2s_fast.core.hashing import canonical_json, digest_bytes
-from w2s_fast.store.layout import FORMAT, MAX_RECORD
+from w2s_fast.store.layout import FORMAT, MAX_DIGITS, MAX_RECORD
 
 MAX_DEPTH = 32
 
@@ -41,6 +41,8 @@ def plain(value: Any, where: str, *, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool | str):
         return value
     if type(value) is int:
+        if abs(value) >= 10 ** (MAX_DIGITS - 1):
+            raise UsageError(f"{where} is an integer of {MAX_DIGITS} digits or more; write it as text")
         return value
     if type(value) is float:
         if not math.isfinite(value):

@@ -17,6 +17,15 @@ MAX_PARTS = 10**6
 MAX_RECORD = 8 << 20
 """Bytes of the largest key, commit or completion record that is read or written."""
 
+MAX_VALUES = 1 << 17
+"""Values of the fullest record: parsed, each takes up to a hundred times the bytes that it is written in."""
+
+MAX_DEPTH = 40
+"""Levels of the most deeply nested record."""
+
+MAX_DIGITS = 100
+"""Digits of the longest integer in a record."""
+
 MAX_WIDTH = 1 << 16
 """Columns of the widest array that is read or written."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, TypedDict, cast
 from w2s_fast.core.errors import NewerFormat
 from w2s_fast.core.hashing import canonical_json, digest_json
 from w2s_fast.store import layout
-from w2s_fast.store.layout import FORMAT, MAX_PARTS, MAX_RECORD
+from w2s_fast.store.layout import FORMAT, MAX_DEPTH, MAX_DIGITS, MAX_PARTS, MAX_RECORD, MAX_VALUES
 
 _HEAD = b'{"record":'
 _MID = b',"sha256":"'
@@ -180,6 +181,7 @@ def seal(record: dict[str, Any]) -> bytes:
     data = _HEAD + body + _MID + hashlib.sha256(body).hexdigest().encode() + _TAIL
     if len(data) > MAX_RECORD:
         raise Bad(f"a record of {len(data)} bytes is larger than {MAX_RECORD}")
+    _check_crowd(data)
     return data
 
 
@@ -193,13 +195,26 @@ def unseal(data: bytes) -> dict[str, Any]:
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
-    """A JSON object from bytes, with NaN, deep nesting and broken UTF-8 refused."""
+    """A JSON object from bytes; infinite numbers, repeated names, deep nesting, broken UTF-8, a crowd are refused."""
+    _check_crowd(data)
     try:
-        value = json.loads(data.decode(), parse_constant=_no_constant)
+        value = json.loads(
+            data.decode(),
+            parse_constant=_no_constant,
+            parse_int=_short,
+            parse_float=_finite,
+            object_pairs_hook=_named_once,
+        )
     except (ValueError, RecursionError):
         raise Bad("it is not JSON") from None
     if not isinstance(value, dict):
         raise Bad("it is not a JSON object")
+    layer: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        inner = [v.values() if isinstance(v, dict) else v for v in layer if isinstance(v, dict | list)]
+        layer = [v for values in inner for v in values]
+    if layer:
+        raise Bad(f"it is nested deeper than {MAX_DEPTH} levels")
     return cast("dict[str, Any]", value)
 
 
@@ -249,7 +264,7 @@ def check_format(record: dict[str, Any]) -> None:
     if type(value) is not int or value < 1:
         raise Bad("it has no format number")
     if value > FORMAT:
-        raise NewerFormat(f"written in cache format {value}, and this version reads up to {FORMAT}; upgrade w2s_fast")
+        raise NewerFormat(f"written in cache format {str(value)[:20]}, and this version reads up to {FORMAT}; upgrade w2s_fast")
 
 
 def _files(entries: dict[str, Any]) -> dict[str, FileEntry]:
@@ -280,5 +295,32 @@ def _failures(entries: list[Any], start: int, stop: int) -> tuple[Failure, ...]:
     return tuple(out)
 
 
+def _check_crowd(data: bytes) -> None:
+    # Every value but the first follows one of these bytes. Those inside texts count too: a bound that needs no parsing.
+    count = data.count(b",") + data.count(b"[") + data.count(b"{")
+    if count > MAX_VALUES:
+        raise Bad(f"it holds {count} values, commas and brackets, more than {MAX_VALUES}")
+
+
 def _no_constant(text: str) -> Any:
     raise ValueError(text)
+
+
+def _short(text: str) -> int:
+    if len(text) > MAX_DIGITS:  # the time to convert digits grows with their square
+        raise ValueError(text)
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return found
