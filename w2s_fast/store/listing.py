@@ -40,11 +40,11 @@ def list_banks(cache: str | Path | None = None) -> Iterator[BankInfo]:
     for ref in list_refs(cache):
         refs.setdefault(ref.key, ref)
     for folder in sorted(layout.store_root(cache).glob("??/" + "[0-9a-f]" * 64)):
-        if not layout.key_file(folder).exists():
+        if not any(os.path.lexists(f) for f in (layout.key_file(folder), layout.complete_file(folder))):
             continue
         ref = refs.get(folder.name)
         bank, problem = None, None
-        if layout.complete_file(folder).exists():
+        if os.path.lexists(layout.complete_file(folder)):
             try:
                 bank = open_key(folder.name, cache=cache)
             except CacheError as error:

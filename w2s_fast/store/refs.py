@@ -84,7 +84,7 @@ def stale_weights(ref: Ref) -> Path | None:
     for name, size, mtime_ns in ref.weights:
         try:
             now = os.stat(name)  # noqa: PTH116
-        except OSError:
+        except (OSError, ValueError):  # ValueError: no file can have this name
             return Path(name)
         if (now.st_size, now.st_mtime_ns) != (size, mtime_ns):
             return Path(name)
