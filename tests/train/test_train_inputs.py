@@ -67,8 +67,7 @@ def test_a_good_call_works():
         (["train has type float"], lambda t: {"splits": [split([0.0, 1.0], [1], [2])]}),
         (["val", "row -1"], lambda t: {"splits": [split([0], [-1], [2])]}),
         (["text features", "(4, 9)"], lambda t: {"start": Start(k=5, d=9, text=t.text[:4])}),
-        (["'bf16'", "fp32, fp64"], lambda t: {"precision": "bf16"}),
-        (["'tf32'", "fp32, fp64"], lambda t: {"precision": "tf32"}),
+        (["'fp8'", "fp32, tf32, bf16, fp64"], lambda t: {"precision": "fp8"}),
         (["'tpu'"], lambda t: {"device": "tpu"}),
         (["split=1", "1 were given"], lambda t: {"run": Run(head="linear", loss="kd", split=1)}),
         (["supervision=2"], lambda t: {"run": Run(head="linear", loss="kd", supervision=2)}),
@@ -123,13 +122,18 @@ def test_errors_come_before_the_first_run():
         )
 
 
-def test_reduced_matmul_precision_is_not_fp32():
-    t = task()
+def test_fp32_is_ieee_whatever_the_process_has_set():
+    t, seen = task(), []
+
+    def loss(z, weak, batch):
+        seen.append(torch.get_float32_matmul_precision())
+        return -(weak.probs * z.log_softmax(-1)).sum(-1)
+
     torch.set_float32_matmul_precision("high")
     try:
-        with pytest.raises(TrainError, match="set_float32_matmul_precision"):
-            attempt(t)
-        assert attempt(t, precision="fp64")[0].status == "ok"
+        attempt(t, run=Run(head="linear", loss=loss, epochs=1))
+        assert set(seen) == {"highest"}
+        assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")
 

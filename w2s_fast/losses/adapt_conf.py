@@ -36,18 +36,17 @@ class AdaptConf(LogProbLoss):
 
     def at(self, logp: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         own, index = logp.max(dim=-1, keepdim=True)
-        weak_label = batch.weak.argmax(dim=-1, keepdim=True)
+        weak_label = batch.label().unsqueeze(-1)
         beta = torch.sigmoid((logp.gather(-1, weak_label) - own).detach() / self.T)
         if self.flip:
             beta = torch.where(index == weak_label, beta, 1 - beta)
         beta = beta * ramped(batch.t, self.ramp)
 
         unit = not isinstance(self.kd_t, Tensor) and self.kd_t == 1.0
-        weak = self.weak_scaled(batch)
-        log_q = torch.log_softmax(weak if unit else weak / self.kd_t, dim=-1)
+        soft = self.tau_w * self.kd_t
         log_p = logp if unit else torch.log_softmax(logp / self.kd_t, dim=-1)
-        q = log_q.exp()
-        kl = (q * (log_q - log_p)).sum(dim=-1)
+        q = batch.probs(soft)
+        kl = batch.neg_entropy(soft) - (q * log_p).sum(dim=-1)
         if not unit:
             kl = kl * per_row(self.kd_t * self.kd_t)
         mix = beta.squeeze(-1)

@@ -55,7 +55,7 @@ class AuxConf(TargetLoss):
         }
 
     def target(self, logp: Tensor, batch: Batch) -> Tensor:
-        w = torch.softmax(self.weak_scaled(batch), dim=-1)
+        w = batch.probs(self.tau_w)
         if self.harden == "argmax":
             index = logp.argmax(dim=-1)
         else:
@@ -68,7 +68,7 @@ class AuxConf(TargetLoss):
         if not memory:
             return
         logp = torch.log_softmax(self.scaled(z), dim=-1)
-        w = torch.softmax(self.weak_scaled(batch), dim=-1)
+        w = batch.probs(self.tau_w)
         last_valid(memory, logp, w, batch.valid)
 
 

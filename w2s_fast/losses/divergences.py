@@ -25,7 +25,7 @@ class ReverseKl(LogProbLoss):
     verified: ClassVar[bool] = True
 
     def at(self, logp: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        w = torch.softmax(self.weak_scaled(batch), dim=-1)
+        w = batch.probs(self.tau_w)
         w = torch.maximum(w, self.eps) if isinstance(self.eps, Tensor) else w.clamp_min(self.eps)
         log_w = (w / w.sum(dim=-1, keepdim=True)).log()
         p = logp.exp()

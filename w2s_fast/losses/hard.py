@@ -25,7 +25,7 @@ class Ce(TargetLoss):
     verified: ClassVar[bool] = True
 
     def target(self, logp: Tensor, batch: Batch) -> Tensor:
-        one_hot = hot(logp, batch.weak.argmax(dim=-1))
+        one_hot = hot(logp, batch.label())
         if not isinstance(self.label_smoothing, Tensor) and self.label_smoothing == 0.0:
             return one_hot
         return one_hot * (1 - self.label_smoothing) + self.label_smoothing / logp.shape[-1]
@@ -43,7 +43,7 @@ class Gce(LogProbLoss):
     verified: ClassVar[bool] = True
 
     def at(self, logp: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        index = batch.weak.argmax(dim=-1, keepdim=True)
+        index = batch.label().unsqueeze(-1)
         scaled = logp.gather(-1, index) * self.q
         # expm1 keeps the value exact as q -> 0, where 1 - p^q cancels
         value = -torch.expm1(scaled).squeeze(-1) / per_row(self.q)

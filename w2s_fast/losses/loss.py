@@ -11,13 +11,12 @@ from torch import Tensor
 
 from w2s_fast.core.errors import TrainError
 from w2s_fast.core.fields import Limits, is_real
-from w2s_fast.losses.supervision import Batch
+from w2s_fast.losses.supervision import LOW, Batch
 
 Real = float | Tensor
 """A parameter: a float, or inside a stack of unlike losses a tensor [R, 1, 1]."""
 
 L = TypeVar("L", bound="Loss")
-_LOW = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,13 +60,12 @@ class Loss:
 
     def scaled(self, z: Tensor) -> Tensor:
         """z / tau_s, at least in single precision."""
-        z = z.float() if z.dtype in _LOW else z
+        z = z.float() if z.dtype in LOW else z
         return z if self.tau_s is None or _is_one(self.tau_s) else z / self.tau_s
 
     def weak_scaled(self, batch: Batch) -> Tensor:
         """The weak logits / tau_w, at least in single precision."""
-        weak = batch.weak.float() if batch.weak.dtype in _LOW else batch.weak
-        return weak if _is_one(self.tau_w) else weak / over_teachers(self.tau_w, weak, batch.t)
+        return batch.softened(self.tau_w)
 
 
 class LogProbLoss(Loss):
@@ -86,7 +84,8 @@ class LogProbLoss(Loss):
         with torch.no_grad():
             logp = torch.log_softmax(self.scaled(z), dim=-1)
             value, h = self.at(logp, batch)
-            dz = torch.addcmul(h, logp.exp(), h.sum(dim=-1, keepdim=True), value=-1)
+            # h - exp(logp) sum(h) in one pass: what autograd runs for log_softmax
+            dz = torch.ops.aten._log_softmax_backward_data(h, logp, -1, logp.dtype)
             if self.tau_s is not None and not _is_one(self.tau_s):
                 dz.div_(self.tau_s)
         return value, dz
@@ -130,12 +129,6 @@ def stack(losses: Sequence[L], *, dtype: torch.dtype, device: torch.device | str
 def per_row(parameter: Real) -> Real:
     """A parameter for arithmetic with values [*r, b]: a stacked [R, 1, 1] loses its last axis."""
     return parameter.squeeze(-1) if isinstance(parameter, Tensor) else parameter
-
-
-def over_teachers(parameter: Real, weak: Tensor, t: Tensor) -> Real:
-    """A parameter for arithmetic with weak logits: a stacked [R, 1, 1] gains the axis of teachers, if there is one."""
-    several = weak.ndim == t.ndim + 1
-    return parameter.unsqueeze(-1) if several and isinstance(parameter, Tensor) else parameter
 
 
 def ramp(t: Tensor, warmup: Real) -> Real:

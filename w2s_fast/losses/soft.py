@@ -21,7 +21,7 @@ class CeSoft(TargetLoss):
     verified: ClassVar[bool] = True
 
     def target(self, logp: Tensor, batch: Batch) -> Tensor:
-        return torch.softmax(self.weak_scaled(batch), dim=-1)
+        return batch.probs(self.tau_w)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,9 +38,8 @@ class Kd(LogProbLoss):
     verified: ClassVar[bool] = True
 
     def at(self, logp: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        log_w = torch.log_softmax(self.weak_scaled(batch), dim=-1)
-        w = log_w.exp()
-        value = (w * (log_w - logp)).sum(dim=-1)
+        w = batch.probs(self.tau_w)
+        value = batch.neg_entropy(self.tau_w) - (w * logp).sum(dim=-1)
         if self.tau2 and self.tau_s is not None:
             row = per_row(self.tau_s)
             return value * (row * row), w * (-self.tau_s * self.tau_s)

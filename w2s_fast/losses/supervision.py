@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TINY = 1e-30
 """Probabilities enter as log(max(p, TINY)), so that a zero stays a finite logit."""
+LOW = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,6 +103,27 @@ class Batch:
     weight: Tensor | None = None
     valid: Tensor | None = None
     memory: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    def softened(self, tau: float | Tensor) -> Tensor:
+        """The weak logits / tau in the shape of `weak`, at least in single precision; tau may be [R, 1, 1]."""
+        weak = self.weak.float() if self.weak.dtype in LOW else self.weak
+        if not isinstance(tau, Tensor):
+            return weak if tau == 1.0 else weak / tau
+        several = weak.ndim == self.t.ndim + 1
+        return weak / (tau.unsqueeze(-1) if several else tau)
+
+    def probs(self, tau: float | Tensor) -> Tensor:
+        """Weak probabilities softmax(weak / tau) in the shape of `weak`; the engine looks them up."""
+        return torch.softmax(self.softened(tau), dim=-1)
+
+    def neg_entropy(self, tau: float | Tensor) -> Tensor:
+        """sum_c w_c log w_c f[*r, b] of the weak probabilities w."""
+        log_w = torch.log_softmax(self.softened(tau), dim=-1)
+        return (log_w.exp() * log_w).sum(dim=-1)
+
+    def label(self) -> Tensor:
+        """The weak label i[*r, b], the argmax of one teacher's logits; ties go to the lowest class."""
+        return self.weak.argmax(dim=-1)
 
     def run(self, r: int) -> Batch:
         """The batch of run `r` of a stack, without lead."""

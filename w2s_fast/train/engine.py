@@ -16,15 +16,16 @@ from w2s_fast.heads.head import Features, Start
 from w2s_fast.losses.supervision import Supervision
 from w2s_fast.train.checks import check_inputs, check_rows
 from w2s_fast.train.evaluate import MOST_LOGITS
+from w2s_fast.train.batch import Tables
 from w2s_fast.train.features import prepared
-from w2s_fast.train.live import Live, SplitTensors, World
+from w2s_fast.train.gemm import PRECISIONS
+from w2s_fast.train.live import Live, SplitTensors, World, shape_of
 from w2s_fast.train.memory import check_memory, in_memory, shared_bytes
 from w2s_fast.train.plan import group
 from w2s_fast.train.run import Fit, Run, Setup, SplitRows, check_supervision, resolve
 from w2s_fast.train.select import CRITERIA, Track
 
 SELECTIONS = tuple(CRITERIA)
-PRECISIONS = {"fp32": torch.float32, "fp64": torch.float64}
 Progress = Callable[[int, int], None]
 
 
@@ -44,7 +45,8 @@ def fit_heads(
     """Train every run and yield its `Fit` when it ends, in no promised order (`Fit.index` is the place in `runs`).
 
     x: features f[N, d], a tensor or an object that streams batches. truth: i[N], -1 = unknown; read for scoring only.
-    precision: `fp32` (IEEE) or `fp64`. on_progress is told (runs done, runs in all). All arguments are checked before
+    precision: `fp32` (IEEE), `tf32` (on CUDA; elsewhere it is fp32), `bf16` (operands of products; the rest is single)
+    or `fp64`. Test rows are scored in every epoch only for `test_best`. on_progress is told (runs done, runs in all). All arguments are checked before
     the first run starts; raises `UsageError`, `SpecError` or `TrainError`.
     """
     if not isinstance(x, Tensor) and not hasattr(x, "batches"):
@@ -56,12 +58,8 @@ def fit_heads(
     for name in selections:
         if name not in CRITERIA:
             raise UsageError(f"no selection {name!r}{nearest(name, CRITERIA)}")
-    place, dtype = _device(device), PRECISIONS[precision]
-    if precision == "fp32" and torch.get_float32_matmul_precision() != "highest":
-        raise TrainError(
-            f"precision 'fp32' means IEEE, and this process has float32 matmul precision "
-            f"{torch.get_float32_matmul_precision()!r}; call torch.set_float32_matmul_precision('highest')"
-        )
+    place, kind = _device(device), PRECISIONS[precision]
+    dtype = kind.master
     if start.text is not None:
         start = replace(start, text=start.text.to(device=place, dtype=dtype))
     setups = [resolve(index, run, start) for index, run in enumerate(runs)]
@@ -85,10 +83,20 @@ def fit_heads(
     )
     check_memory(setups, shared=shared, d=start.d, k=start.k, dtype=dtype, device=place)
     clock = time.perf_counter()
-    units = {unit: prepared(x, unit_rows=unit, dtype=dtype, device=place) for unit in {s.head.unit_x for s in setups}}
+    shaped = {
+        (unit, scale, operand): prepared(
+            x,
+            unit_rows=unit,
+            scale=scale,
+            master=dtype,
+            operand=kind.operand if operand else dtype,
+            device=place,
+        )
+        for unit, scale, operand in {shape_of(s.head) for s in setups}
+    }
     world = World(
-        raw=units[False] if False in units else prepared(x, unit_rows=False, dtype=dtype, device=place),
-        units=units,
+        raw=prepared(x, unit_rows=False, scale=1.0, master=dtype, operand=dtype, device=place),
+        shaped=shaped,
         splits=[
             SplitTensors(train=r.train, val=torch.as_tensor(r.val).to(place), test=torch.as_tensor(r.test).to(place))
             for r in rows
@@ -96,7 +104,8 @@ def fit_heads(
         supervisions=_moved(supervisions, dtype=dtype, device=place),
         start=start,
         truth=known,
-        dtype=dtype,
+        tables=Tables(),
+        precision=kind,
         device=place,
     )
     setups = [replace(s, n_train=len(rows[s.run.split].train)) for s in setups]
@@ -135,8 +144,7 @@ def _train(world: World, stack: Sequence[Setup], selections: tuple[str, ...], pr
         # one transfer to the host per epoch
         fine_here, losses_here = torch.stack([fine.to(torch.float64), losses.to(torch.float64)]).tolist()
         clock = _share(tracks, "train", clock)
-        table, predicted = live.evaluate()
-        scores = table.tolist()
+        scores = live.evaluate(test="test_best" in selections).tolist()
         staying: list[int] = []
         ended: list[tuple[int, bool]] = []
         for r, track in enumerate(tracks):
@@ -145,11 +153,12 @@ def _train(world: World, stack: Sequence[Setup], selections: tuple[str, ...], pr
                 continue
             taken = track.log(epoch, losses_here[r], scores[r])
             if taken:
-                track.hold(taken, epoch, live.theta_of(r), predicted[r])
+                track.hold(taken, epoch, live.theta_of(r))
             if epoch >= track.epochs:
                 ended.append((r, True))
             else:
                 staying.append(r)
+        _predict(live, [(r, tracks[r]) for r, fine_to_end in ended if fine_to_end])
         clock = _share(tracks, "evaluate", clock)
         leaving = [(live.setups[r], tracks[r], fine_to_end) for r, fine_to_end in ended]
         if ended:
@@ -160,6 +169,14 @@ def _train(world: World, stack: Sequence[Setup], selections: tuple[str, ...], pr
         # the consumer's time between two fits is not ours
         clock = time.perf_counter() if leaving else clock
         epoch += 1
+
+
+def _predict(live: Live, ended: Sequence[tuple[int, Track]]) -> None:
+    """Predictions of every selection of the runs that have ended, all runs together."""
+    held = [(r, track, epoch, theta) for r, track in ended for epoch, theta in track.held().items()]
+    found = live.predicted([(r, theta) for r, _, _, theta in held])
+    for (_, track, epoch, _), classes in zip(held, found, strict=True):
+        track.predicted |= {name: classes for name, at in track.epoch.items() if at == epoch}
 
 
 def _share(tracks: Sequence[Track], what: str, since: float) -> float:

@@ -12,7 +12,8 @@ from w2s_fast.core.protocols import Theta
 from w2s_fast.heads.head import Features, Head
 from w2s_fast.losses.supervision import Supervision
 from w2s_fast.train.features import Resident
-from w2s_fast.train.step import is_linear_in_x, logits, logits_of
+from w2s_fast.train.gemm import logits
+from w2s_fast.train.step import is_linear_in_x, logits_of
 
 CURVES = ("agree_val", "acc_val", "agree_test", "acc_test")
 MOST_LOGITS = 1 << 25
@@ -74,7 +75,7 @@ def predict(head: Head, theta: Theta, rows: Rows, kept: list[Tensor] | None, run
     """Class numbers i[G, n]."""
     if is_linear_in_x(head):
         w, b = head.weights(theta)
-        score = lambda x: logits(x, w, b, head.x_scale, runs)  # noqa: E731
+        score = lambda x: logits(x, w, b, runs)  # noqa: E731
     else:
         score = lambda x: logits_of(head, theta, x, runs)  # noqa: E731
     parts = kept if kept is not None else (part for _, part in rows.x.batches(rows.rows, rows.size))

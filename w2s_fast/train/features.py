@@ -37,12 +37,14 @@ class Resident:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Streamed:
-    """Another feature source, cast and normalised batch by batch."""
+    """Another feature source, cast, normalised and scaled batch by batch."""
 
     source: Features
-    dtype: torch.dtype
+    master: torch.dtype
+    operand: torch.dtype
     device: torch.device
     unit_rows: bool
+    scale: float
 
     @property
     def n(self) -> int:
@@ -54,15 +56,31 @@ class Streamed:
 
     def batches(self, rows: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         for part, raw in self.source.batches(rows, size):
-            x = raw.to(device=self.device, dtype=self.dtype)
-            yield part.to(self.device), unit(x) if self.unit_rows else x
+            x = _shaped(raw.to(device=self.device, dtype=self.master), self.unit_rows, self.scale)
+            yield part.to(self.device), x.to(self.operand)
 
 
-def prepared(x: Tensor | Features, *, unit_rows: bool, dtype: torch.dtype, device: torch.device) -> Features:
-    """`x` on a device in one precision, with unit rows if asked; a tensor or `Resident` becomes `Resident`."""
+def prepared(
+    x: Tensor | Features,
+    *,
+    unit_rows: bool,
+    scale: float,
+    master: torch.dtype,
+    operand: torch.dtype,
+    device: torch.device,
+) -> Features:
+    """`x` on a device, with unit rows if asked, times `scale`; a tensor or `Resident` becomes `Resident`.
+
+    Computed in `master`, kept in `operand`.
+    """
     if isinstance(x, Resident):
         x = x.table
     if isinstance(x, Tensor):
-        table = x.to(device=device, dtype=dtype)
-        return Resident(table=unit(table) if unit_rows else table.contiguous())
-    return Streamed(source=x, dtype=dtype, device=device, unit_rows=unit_rows)
+        table = _shaped(x.to(device=device, dtype=master), unit_rows, scale)
+        return Resident(table=table.to(operand).contiguous())
+    return Streamed(source=x, master=master, operand=operand, device=device, unit_rows=unit_rows, scale=scale)
+
+
+def _shaped(x: Tensor, unit_rows: bool, scale: float) -> Tensor:
+    x = unit(x) if unit_rows else x
+    return x if scale == 1.0 else x * scale

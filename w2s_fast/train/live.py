@@ -12,13 +12,15 @@ from torch import Tensor
 
 from w2s_fast.core.errors import TrainError
 from w2s_fast.core.protocols import Theta
-from w2s_fast.heads.head import Features, Start
+from w2s_fast.heads.head import Features, Head, Start
 from w2s_fast.losses.supervision import Supervision
+from w2s_fast.train.batch import Tables
 from w2s_fast.train.evaluate import Scored, make_rows, predict, score
+from w2s_fast.train.gemm import Precision, single_precision
 from w2s_fast.train.layout import Layout, lay_out
 from w2s_fast.train.run import Setup
 from w2s_fast.train.slices import Slice, loss_key, make_slices, split_memory
-from w2s_fast.train.step import forward
+from w2s_fast.train.step import forward, is_linear_in_x
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,13 +37,27 @@ class World:
     """What all stacks of a call share."""
 
     raw: Features
-    units: dict[bool, Features]
+    shaped: dict[Shape, Features]
     splits: Sequence[SplitTensors]
     supervisions: Sequence[Supervision]
     start: Start
     truth: Tensor
-    dtype: torch.dtype
+    tables: Tables
+    precision: Precision
     device: torch.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.precision.master
+
+
+Shape = tuple[bool, float, bool]
+"""What a head wants of its features: unit rows, a factor, and whether they are nothing but operands of a product."""
+
+
+def shape_of(head: Head) -> Shape:
+    linear = is_linear_in_x(head)
+    return (head.unit_x, head.x_scale if linear else 1.0, linear)
 
 
 class Live:
@@ -54,7 +70,7 @@ class Live:
         self.world = world
         self.setups = [setups[i] for i in places]
         self.head = self.setups[0].head
-        self.x = world.units[self.head.unit_x]
+        self.x = world.shaped[shape_of(self.head)]
         self.theta = self._start()
         self.state = {
             name: {slot: torch.zeros_like(p) for slot in self.setups[0].solver.slots} for name, p in self.theta.items()
@@ -66,7 +82,7 @@ class Live:
 
     def train_epoch(self, epoch: int) -> Tensor:
         """One training epoch, counted from 0, of every run; the mean training loss f[R]."""
-        with torch.no_grad():
+        with torch.no_grad(), single_precision(self.world.precision, self.world.device):
             size = self.setups[0].run.batch_size
             rows = [self.world.splits[s.run.split].train for s in self.setups]
             layout = lay_out(self.setups, rows, epoch, dtype=self.world.dtype, device=self.world.device)
@@ -94,10 +110,7 @@ class Live:
             if part.steps:
                 later.append((part, grads, own, batch))
         dz = slopes[0] if len(slopes) == 1 else torch.cat(slopes)
-        if isinstance(inverse, Tensor):
-            grads_of = back(dz * inverse.view(-1, 1, 1), 1.0)
-        else:
-            grads_of = back(dz, inverse)
+        grads_of = back(dz * (inverse.view(-1, 1, 1) if isinstance(inverse, Tensor) else inverse))
         active = layout.active[step] if layout.active is not None and layout.idle[step] else None
         knobs = layout.numbers(step)
         solver = self.setups[0].solver
@@ -109,22 +122,31 @@ class Live:
         value = values[0] if len(values) == 1 else torch.cat(values)
         return value.sum(dim=-1)
 
-    def evaluate(self) -> tuple[Tensor, list[Tensor]]:
-        """Agreement and accuracy on val, then on test, f64[R, 4], and the predictions i32[n_test] of every run."""
-        with torch.no_grad():
-            table = torch.empty(len(self), 4, dtype=torch.float64, device=self.world.device)
-            predicted: list[Tensor] = [table] * len(self)
+    def evaluate(self, *, test: bool) -> Tensor:
+        """Agreement and accuracy on val, then on test (NaN unless asked for), f64[R, 4]."""
+        with torch.no_grad(), single_precision(self.world.precision, self.world.device):
+            table = torch.full((len(self), 4), torch.nan, dtype=torch.float64, device=self.world.device)
             for part in self.scored:
                 runs = list(part.runs)
                 whole = len(runs) == len(self)
                 theta = self.theta if whole else {name: p[runs] for name, p in self.theta.items()}
-                val = predict(self.head, theta, part.val, part.kept[0], len(runs))
-                test = predict(self.head, theta, part.test, part.kept[1], len(runs))
-                table[runs] = torch.cat([score(val, part.val), score(test, part.test)], dim=1)
-                narrow = test.to(torch.int32)
-                for place, r in enumerate(runs):
-                    predicted[r] = narrow[place]
-            return table, predicted
+                table[runs, :2] = score(predict(self.head, theta, part.val, part.kept[0], len(runs)), part.val)
+                if test:
+                    table[runs, 2:] = score(predict(self.head, theta, part.test, part.kept[1], len(runs)), part.test)
+            return table
+
+    def predicted(self, held: Sequence[tuple[int, Theta]]) -> list[Tensor]:
+        """Class numbers i32[n_test] of the test rows for each run `r` and its parameters without lead."""
+        found: dict[int, Tensor] = {}
+        with torch.no_grad(), single_precision(self.world.precision, self.world.device):
+            for part in self.scored:
+                mine = [place for place, (r, _) in enumerate(held) if r in part.runs]
+                for at in range(0, len(mine), len(part.runs)):
+                    some = mine[at : at + len(part.runs)]
+                    theta = {name: torch.stack([held[place][1][name] for place in some]) for name in self.theta}
+                    classes = predict(self.head, theta, part.test, part.kept[1], len(some)).to(torch.int32)
+                    found.update(zip(some, classes, strict=True))
+        return [found[place] for place in range(len(held))]
 
     def finite(self) -> Tensor:
         """bool[R]: whether every parameter of a run is finite."""
@@ -167,7 +189,13 @@ class Live:
         world = self.world
         theirs = [world.supervisions[s.run.supervision] for s in self.setups]
         self.slices = make_slices(
-            self.setups, theirs, k=world.start.k, dtype=world.dtype, device=world.device, memories=memories
+            self.setups,
+            theirs,
+            k=world.start.k,
+            dtype=world.dtype,
+            device=world.device,
+            tables=world.tables,
+            memories=memories,
         )
         groups: dict[int, list[int]] = {}
         for r, s in enumerate(self.setups):

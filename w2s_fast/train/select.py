@@ -55,12 +55,15 @@ class Track:
                 taken.append(selection)
         return taken
 
-    def hold(self, selections: list[str], epoch: int, theta: Theta, predicted: Tensor) -> None:
-        """Keep one epoch's parameters and predictions for some selections."""
+    def hold(self, selections: list[str], epoch: int, theta: Theta) -> None:
+        """Keep one epoch's parameters for some selections."""
         for selection in selections:
             self.epoch[selection] = epoch
             self.theta[selection] = theta
-            self.predicted[selection] = predicted
+
+    def held(self) -> dict[int, Theta]:
+        """The parameters that are kept, by epoch: selections may share one."""
+        return {self.epoch[name]: theta for name, theta in self.theta.items()}
 
     def notes(self) -> tuple[str, ...]:
         """Why selections are absent."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from w2s_fast.core.errors import TrainError
 from w2s_fast.losses.loss import Loss, Real, slice_key, stack
 from w2s_fast.losses.supervision import Batch, Supervision
-from w2s_fast.losses.weak import CallableLoss
+from w2s_fast.train.batch import Gathered, Tables
 from w2s_fast.train.run import Setup
 
 
@@ -26,6 +26,7 @@ class Slice:
     label: str
     supervisions: tuple[Supervision, ...]
     memory: dict[str, Tensor]
+    tables: Tables
     w_gt: Real
     tau_gt: Real
     has_gt: bool
@@ -41,37 +42,14 @@ class Slice:
 
     def batch(self, rows: Tensor, valid: Tensor | None, t: Tensor, cache: dict[Any, Tensor]) -> Batch:
         """This slice's batch for row numbers i[b] (shared) or i[R, b] of the whole stack."""
-        runs = self.stop - self.start
-
-        def of(name: str, read: Callable[[Supervision, Tensor], Tensor | None]) -> Tensor | None:
-            one = self.supervisions[0]
-            alike = all(s is one for s in self.supervisions)
-            if rows.ndim == 1 and alike:
-                key = (name, id(one))
-                if key not in cache:
-                    found = read(one, rows)
-                    if found is None:
-                        return None
-                    cache[key] = found
-                return cache[key].expand(runs, *cache[key].shape)
-            part = rows.expand(runs, -1) if rows.ndim == 1 else rows[self.start : self.stop]
-            if alike:
-                found = read(one, part.reshape(-1))
-                return None if found is None else found.view(*part.shape, *found.shape[1:])
-            each = [read(s, part[r]) for r, s in enumerate(self.supervisions)]
-            return None if each[0] is None else torch.stack([e for e in each if e is not None])
-
-        weak = of("weak", lambda s, i: s.logits(i))
-        assert weak is not None
-        needs_prior = "prior" in self.loss.needs or isinstance(self.loss, CallableLoss)
-        return Batch(
-            weak=weak,
-            t=t[self.start : self.stop],
-            prior=of("prior", lambda s, i: _pick(s.prior, i)) if needs_prior else None,
-            labels=of("labels", lambda s, i: _pick(s.labels, i)),
-            weight=of("weight", lambda s, i: _pick(s.weight, i)),
+        return Gathered(
+            supervisions=self.supervisions,
+            tables=self.tables,
+            rows=rows if rows.ndim == 1 else rows[self.start : self.stop],
             valid=None if valid is None else valid[self.start : self.stop],
+            t=t[self.start : self.stop],
             memory=self.memory,
+            cache=cache,
         )
 
     def value_and_dz(self, z: Tensor, batch: Batch, inverse: Knobs) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -137,6 +115,7 @@ def make_slices(
     k: int,
     dtype: torch.dtype,
     device: torch.device,
+    tables: Tables,
     memories: Sequence[dict[str, Tensor]] | None = None,
 ) -> list[Slice]:
     """Slices of runs sorted by `loss_key`; `memories` per run continues those of a stack that runs have left."""
@@ -162,6 +141,7 @@ def make_slices(
                 label=members[0].label,
                 supervisions=tuple(theirs),
                 memory=memory,
+                tables=tables,
                 w_gt=torch.tensor(weights, dtype=dtype, device=device).view(-1, 1, 1),
                 tau_gt=torch.tensor([s.head.tau_s for s in members], dtype=dtype, device=device).view(-1, 1, 1),
                 has_gt=any(w > 0 for w in weights),
@@ -194,7 +174,3 @@ def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         name: torch.stack([p[name].detach() for p in parts]).requires_grad_(tensor.requires_grad)
         for name, tensor in parts[0].items()
     }
-
-
-def _pick(table: Tensor | None, rows: Tensor) -> Tensor | None:
-    return None if table is None else table.index_select(0, rows)

@@ -55,10 +55,15 @@ class Adam(Solver):
             "move": lr / (1 - self.beta1**count),
             "root": np.sqrt(1 - self.beta2**count),
             "l2": np.broadcast_to(decay, lr.shape),
+            "lr": lr,
+            "count": count,
         }
 
     def update(self, p: Tensor, g: Tensor, state: Theta, knobs: Mapping[str, Knob], active: Tensor | None) -> None:
         m, v = state["m"], state["v"]
+        if active is None and p.device.type == "cpu" and not any(isinstance(k, Tensor) for k in knobs.values()):
+            self._fused(p, g, m, v, lr=float(knobs["lr"]), count=float(knobs["count"]), l2=float(knobs["l2"]))
+            return
         g = plus(g, p, knobs["l2"])
         if active is None:
             m.lerp_(g, 1 - self.beta1)
@@ -73,6 +78,24 @@ class Adam(Solver):
             p.addcdiv_(m * over(move, p), denominator, value=-1)
         else:
             p.addcdiv_(m, denominator, value=-move)
+
+    def _fused(self, p: Tensor, g: Tensor, m: Tensor, v: Tensor, *, lr: float, count: float, l2: float) -> None:
+        # the same formula in one pass over memory
+        torch._fused_adam_(
+            [p],
+            [g.contiguous()],
+            [m],
+            [v],
+            [],
+            [torch.tensor(count, dtype=torch.float32)],
+            lr=lr,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            weight_decay=l2,
+            eps=self.eps,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 class AdamW(Adam):
