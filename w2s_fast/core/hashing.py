@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ ID_BYTES = 16
 """A row id is this many bytes of a sha256, written as twice as many hex digits (plus `#2` for a repetition)."""
 
 _HEX_ID = re.compile(r"[0-9a-f]{32}")
+_HEX_IDS = re.compile(r"(?:[0-9a-f]{32}\n)*[0-9a-f]{32}")
 
 
 def canonical_json(value: Any) -> str:
@@ -34,10 +36,9 @@ def digest_bytes(data: bytes | bytearray | memoryview) -> str:
 
 def digest_ids(ids: Iterable[str]) -> str:
     """sha256 (hex) over row ids in order, one per line; a file name that is not UTF-8 may be an id."""
-    h = hashlib.sha256()
-    for i in ids:
-        h.update(i.encode(errors="surrogatepass"))
-        h.update(b"\n")
+    h, rest = hashlib.sha256(), iter(ids)
+    while block := list(islice(rest, 65536)):
+        h.update(("\n".join(block) + "\n").encode(errors="surrogatepass"))
     return h.hexdigest()
 
 
@@ -64,6 +65,9 @@ def number_repeats(ids: Sequence[str]) -> tuple[str, ...]:
 
 def pack_ids(ids: Sequence[str]) -> NDArray[np.uint8]:
     """Row ids as u8 [n, 16]; a repeated or foreign id (`...#2`, or not 32 lower-case hex digits) gives its sha256."""
+    whole = "".join(ids)
+    if len(whole) == 2 * ID_BYTES * len(ids) and _HEX_IDS.fullmatch("\n".join(ids)):
+        return np.frombuffer(bytearray.fromhex(whole), np.uint8).reshape(len(ids), ID_BYTES)
     out = np.empty((len(ids), ID_BYTES), np.uint8)
     for row, text in enumerate(ids):
         # bytes.fromhex alone would let "AB" and "a b" stand for "ab", and join rows that differ
