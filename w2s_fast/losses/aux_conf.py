@@ -43,6 +43,10 @@ class AuxConf(TargetLoss):
     equation: ClassVar[str] = "-sum_c ((1 - a) w_c + a onehot(harden(p))_c) log p_c, a = alpha min(1, t / warmup)"
     verified: ClassVar[bool] = True
 
+    @property
+    def mixes_rows(self) -> bool:
+        return self.harden == "balanced"
+
     def memory(
         self, lead: tuple[int, ...], k: int, m: int, *, dtype: torch.dtype, device: torch.device
     ) -> dict[str, Tensor]:

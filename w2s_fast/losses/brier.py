@@ -35,7 +35,7 @@ class Brier(Loss):
 
     def target(self, batch: Batch) -> Tensor:
         """The weak probabilities f[*r, b, k] at tau_w."""
-        return torch.softmax(self.weak_scaled(batch), dim=-1)
+        return batch.probs(self.tau_w)
 
     def _gap(self, z: Tensor, batch: Batch) -> Tensor:
         return self.scaled(z) - self.target(batch)

@@ -37,6 +37,11 @@ class Loss:
     verified: ClassVar[bool] = False
     default_head: ClassVar[str | None] = None
 
+    @property
+    def mixes_rows(self) -> bool:
+        """Whether a row's value depends on the other rows of its batch, so that a batch must not be cut into chunks."""
+        return False
+
     def memory(
         self, lead: tuple[int, ...], k: int, m: int, *, dtype: torch.dtype, device: torch.device
     ) -> dict[str, Tensor]:

@@ -37,7 +37,8 @@ class Weak:
 class CallableLoss(Loss):
     """A function `(z / tau_s, Weak, Batch) -> f[b]`, called once per run without lead; gradients by autograd.
 
-    The function may carry an attribute `needs`, a set of `labels`, `prior`, `teachers`.
+    The function may carry attributes: `needs`, a set of `labels`, `prior`, `teachers`, and `mixes_rows`, True if it uses
+    statistics of its batch.
     """
 
     fn: Callable[[Tensor, Weak, Batch], Tensor]
@@ -45,6 +46,10 @@ class CallableLoss(Loss):
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
         return frozenset(getattr(self.fn, "needs", ()))
+
+    @property
+    def mixes_rows(self) -> bool:
+        return bool(getattr(self.fn, "mixes_rows", False))
 
     @property
     def label(self) -> str:
