@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from w2s_fast_cli import options as o
-from w2s_fast_cli.output import DONE_IN_PART, Output
-
-if TYPE_CHECKING:
-    from w2s_fast.methods.results import Results
+from w2s_fast_cli.output import Output
+from w2s_fast_cli.running import DEFAULT_OUT, run_study
 
 app = typer.Typer(pretty_exceptions_enable=False)
-
-DEFAULT_OUT = Path("w2s_runs") / "results.jsonl"
 
 
 @app.command()
@@ -61,13 +57,12 @@ def train(
 ) -> None:
     """Fit methods over seeds on cached features, with their references, and print a table with 95 % intervals.
 
-    Missing features are extracted first. Ctrl-C, or a data set that fails, keeps the rows of those that are done.
+    Missing features are extracted first. Ctrl-C, or a data set that fails, keeps the rows of the fits that are done.
 
     Example: w2s-fast train --method cpl kd+lp ce+lp --seeds 5 --data drawn:sketch
     """
-    from w2s_fast.core.errors import W2SError
     from w2s_fast.extract.options import ExtractOptions
-    from w2s_fast.methods.study import Study, save_every_head
+    from w2s_fast.methods.study import Study
 
     say = Output(json=json, quiet=quiet)
     study = Study(
@@ -103,38 +98,12 @@ def train(
         **grid,
     }
     o.check_selection(selection)
-    study.check(**arguments)
-    o.check_file(out, "--out")
-    if save_heads is not None:
-        o.check_folder(save_heads, "--save-heads")
-    total: Results | None = None
-    failed: W2SError | None = None
-
-    def kept() -> str:
-        if total is None:
-            return "nothing was fitted; extracted parts are kept"
-        done = ", ".join(dict.fromkeys(str(row.get("data")) for row in total.rows))
-        return f"rows and predictions of {done} are in {out}"
-
-    with say.stoppable(kept), say.progress("fits") as progress:
-        try:
-            for results in study.fit(say=say.say, on_progress=progress, **arguments):
-                written = results.save(out)
-                total = results if total is None else total + results
-                if json:
-                    say.lines(written)
-                if save_heads is not None:
-                    save_every_head(results, save_heads)
-        except W2SError as error:
-            failed = error
-    if failed is not None and total is None:
-        raise failed
-    if total is not None and not json:
-        say.table(total.table(selection=selection))
-    say.say(kept())
-    if failed is not None:
-        failed.exit_status = DONE_IN_PART
-        raise failed
-    if total is not None and any(r.get("status") != "ok" for r in total.rows):
-        say.say("some runs diverged: their rows have status 'diverged'; lower --lr")
-        raise typer.Exit(DONE_IN_PART)
+    run_study(
+        study,
+        arguments,
+        say=say,
+        out=out,
+        save_heads=save_heads,
+        lines=lambda rows: rows,
+        show=lambda results: say.table(results.table(selection=selection)),
+    )

@@ -38,6 +38,8 @@ class Row(TypedDict, total=False):
     split_seed: int
     selection: str
     selected_epoch: int | None
+    agree_val: float | None
+    acc_val: float | None
     acc_weak: float | None
     acc_zero_shot: float | None
     acc_fusion: float | None
@@ -66,6 +68,11 @@ class Row(TypedDict, total=False):
     precision: str
     device: str
     seconds: float
+    seconds_load: float
+    seconds_compile: float
+    seconds_fit: float
+    seconds_evaluate: float
+    stack: int
     split: str
     split_hash: str
     truth_digest: str

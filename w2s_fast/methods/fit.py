@@ -11,7 +11,7 @@ import torch
 
 from w2s_fast import heads, losses
 from w2s_fast.backbones.device import pick_device, threads
-from w2s_fast.core.errors import MissingText, UsageError, nearest
+from w2s_fast.core.errors import MissingText, TrainError, UsageError, nearest
 from w2s_fast.core.fields import argument_of
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.data.splits import Split
@@ -61,12 +61,14 @@ def fit(
     device: str = "auto",
     precision: str = "fp32",
     on_progress: Callable[[int, int], None] | None = None,
+    on_cut: Callable[[Results], None] | None = None,
     **grid: Any,
 ) -> Results:
     """Fit methods (or loss x head) over `seeds` (a count, or the seeds themselves) and return rows and predictions.
 
     `grid` sets epochs, batch_size, lr, weight_decay, solver, schedule, init, tau_s, ... ; a list is an axis.
-    Ceilings (linear and prototype heads on ground truth) are always fitted unless `references` is false.
+    Ceilings (linear and prototype heads on ground truth) are always fitted unless `references` is false. Where Ctrl-C
+    or an error cuts the fits short, `on_cut` is given the results of those that are done before it is raised.
     Raises `UsageError` for unknown names, `MissingText` for text init without text, `DataError` for unusable splits.
     """
     arms = plan_arms(
@@ -75,10 +77,27 @@ def fit(
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}{nearest(split, SPLITS)}")
     of_seed = {seed: task.splits(mode=split, seed=seed) for seed in sorted({arm.seed for arm in arms})}
-    with threads(_threads(task, arms)):
-        fits = list(run_arms(task, arms, of_seed, device=device, precision=precision, on_progress=on_progress))
-    scored = [Scored(task=task, arm=arm, fit=one, split=of_seed[arm.seed]) for arm, one in zip(arms, fits, strict=True)]
-    return score(task, scored, mode=split, precision=precision, device=pick_device(device))
+    place = pick_device(device)
+    done: dict[int, Fit] = {}
+
+    def finished() -> Results:
+        scored = [
+            Scored(task=task, arm=arm, fit=done[i], split=of_seed[arm.seed]) for i, arm in enumerate(arms) if i in done
+        ]
+        missing = len(arms) - len(done)
+        return score(task, scored, mode=split, precision=precision, device=place, unfinished=missing)
+
+    try:
+        with threads(threads_for(task, arms)):
+            for one in run_arms(task, arms, of_seed, device=place, precision=precision):
+                done[one.index] = one
+                if on_progress is not None:
+                    on_progress(len(done), len(arms))
+    except (KeyboardInterrupt, TrainError):
+        if done and on_cut is not None:
+            on_cut(finished())
+        raise
+    return finished()
 
 
 def plan_arms(
@@ -128,13 +147,27 @@ def run_arms(
     *,
     device: str,
     precision: str,
-    on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Fit]:
-    """The fit of each arm, in the order of `arms`."""
-    seeds, weak_seeds = list(of_seed), sorted(task.weak_logits)
-    supervisions = [Supervision(weak=task.weak_logits[w], labels=task.labels) for w in weak_seeds]
+    """The fit of each arm as it is done; `Fit.index` is the place in `arms`."""
+    supervisions = [Supervision(weak=task.weak_logits[w], labels=task.labels) for w in sorted(task.weak_logits)]
     supervisions.append(ground_truth(task.labels, len(task.classes)))
-    runs = [
+    start = Start(k=len(task.classes), d=task.features.shape[1], names=task.classes, text=task.text, tower=None)
+    return fit_heads(
+        task.features,
+        runs_of(task, arms, list(of_seed)),
+        splits=list(of_seed.values()),
+        supervisions=supervisions,
+        start=start,
+        truth=task.labels,
+        device=device,
+        precision=precision,
+    )
+
+
+def runs_of(task: Task, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Run]:
+    """The engine's run of each arm; split = place in `seeds`, supervision = place among the weak seeds, then truth."""
+    weak_seeds = sorted(task.weak_logits)
+    return [
         Run(
             head=arm.method.head,
             loss=arm.method.loss,
@@ -151,25 +184,9 @@ def run_arms(
         )
         for arm in arms
     ]
-    start = Start(k=len(task.classes), d=task.features.shape[1], names=task.classes, text=task.text, tower=None)
-    done: dict[int, Fit] = {}
-    for one in fit_heads(
-        task.features,
-        runs,
-        splits=[of_seed[s] for s in seeds],
-        supervisions=supervisions,
-        start=start,
-        truth=task.labels,
-        device=pick_device(device),
-        precision=precision,
-    ):
-        done[one.index] = one
-        if on_progress is not None:
-            on_progress(len(done), len(runs))
-    yield from (done[i] for i in range(len(runs)))
 
 
-def _threads(task: Task, arms: Sequence[Arm]) -> int:
+def threads_for(task: Task, arms: Sequence[Arm]) -> int:
     """One thread where a step's product is so small that threads would mostly wait for each other."""
     largest = max((arm.settings.batch_size or 0) for arm in arms) * task.features.shape[1] * len(task.classes)
     return torch.get_num_threads() if largest >= SHARED_PRODUCT else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -73,21 +74,25 @@ def open_task(
         on_progress=on_progress,
     )
     features = banks[strong]
-    manifest = _readable(manifest, list(banks.values()), drop_failed=drop_failed, cache=cache)
+    clock = time.perf_counter()
+    manifest = readable(manifest, list(banks.values()), drop_failed=drop_failed, cache=cache)
     rows = rows_of(features, manifest.ids)
     logits: dict[int, torch.Tensor] = {}
     for seed, model in teachers.items():
         logits[seed] = _weak_logits(banks[model], manifest, model=model, data=data)
+    table = features.features()[torch.from_numpy(rows)]
+    took = time.perf_counter() - clock
     text, note, scale, text_key = _text(strong, manifest, tuple(templates), cache=cache, options=options, say=tell)
     return Task(
         manifest=manifest,
-        features=features.features()[torch.from_numpy(rows)],
+        features=table,
         weak_logits=logits,
         text=text,
         text_note=note,
         logit_scale=scale,
         data=data,
         paired=weak_seeds is None and supervisors.paired(weak, data),
+        load_seconds=took,
         weak=weak,
         strong=strong,
         template=" | ".join(templates),
@@ -141,7 +146,7 @@ def _in_key(options: ExtractOptions | None) -> dict[str, Any]:
     return (options or ExtractOptions()).in_key()
 
 
-def _readable(manifest: Manifest, banks: Sequence[Bank], *, drop_failed: bool, cache: str | Path | None) -> Manifest:
+def readable(manifest: Manifest, banks: Sequence[Bank], *, drop_failed: bool, cache: str | Path | None) -> Manifest:
     """The manifest without rows that some model could not read, if that was asked for; else an error names one."""
     ok = np.ones(len(manifest.ids), bool)
     for bank in banks:

@@ -28,17 +28,24 @@ CRITERION = {"last": "agree_val", "weak_val": "agree_val", "oracle": "acc_val", 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
-    """Rows of one or more fits; `+` joins. `kept` holds predictions per domain, `fits` the heads and curves."""
+    """Rows of one or more fits; `+` joins. `kept` holds predictions per domain, `fits` the heads and curves.
+
+    `unfinished` counts fits that were asked for and cut short, by Ctrl-C or an error.
+    """
 
     rows: list[Row]
     kept: tuple[Predictions, ...] = ()
     fits: tuple[Scored, ...] = ()
+    unfinished: int = 0
 
     def __add__(self, other: Results) -> Results:
         """Both, with one row per run and selection: the later one's."""
         rows = {(r.get("run_id"), r.get("selection")): r for r in (*self.rows, *other.rows)}
         return Results(
-            rows=list(rows.values()), kept=_merged([*self.kept, *other.kept]), fits=(*self.fits, *other.fits)
+            rows=list(rows.values()),
+            kept=_merged([*self.kept, *other.kept]),
+            fits=(*self.fits, *other.fits),
+            unfinished=self.unfinished + other.unfinished,
         )
 
     @property

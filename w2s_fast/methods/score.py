@@ -42,8 +42,13 @@ class Scored:
         return None if predicted is None else np.asarray(predicted) == self.task.manifest.labels[self.split.test]
 
 
-def score(task: Task, scored: Sequence[Scored], *, mode: str, precision: str, device: str) -> Results:
-    """One row per fit and selection, ceilings included, and the predictions of every system."""
+def score(
+    task: Task, scored: Sequence[Scored], *, mode: str, precision: str, device: str, unfinished: int = 0
+) -> Results:
+    """One row per fit and selection, ceilings included, and the predictions of every system.
+
+    unfinished: how many more fits were asked for; what is measured against a missing ceiling is then null.
+    """
     ceilings = [s for s in scored if s.arm.ceiling and s.fit.status == "ok"]
     said = _References(task)
     better = said.better_base([s for s in scored if not s.arm.ceiling])
@@ -55,7 +60,9 @@ def score(task: Task, scored: Sequence[Scored], *, mode: str, precision: str, de
         systems[run_id] = System(
             name=one.arm.method.name, seed=one.arm.seed, weak_seed=one.arm.weak_seed, run_id=run_id, labels=labels
         )
-        context = _Context(task=task, ceilings=ceilings, said=said, better=better, mode=mode)
+        context = _Context(
+            task=task, ceilings=ceilings, said=said, better=better, mode=mode, load=task.load_seconds / len(scored)
+        )
         for selection in [s for s in SELECTIONS if s in labels] or ["last"]:
             rows.append(_row(one, selection, context, run_id=run_id, precision=precision, device=device))
     for system in said.systems(scored):
@@ -67,7 +74,7 @@ def score(task: Task, scored: Sequence[Scored], *, mode: str, precision: str, de
         truth=np.asarray(task.manifest.labels),
         ids=task.ids,
     )
-    return Results(rows=rows, kept=(kept,), fits=tuple(scored))
+    return Results(rows=rows, kept=(kept,), fits=tuple(scored), unfinished=unfinished)
 
 
 class _References:
@@ -121,6 +128,7 @@ class _Context:
     said: _References
     better: str
     mode: str
+    load: float
 
 
 def _weak_seed(task: Task, one: Scored) -> int:
@@ -169,6 +177,8 @@ def _row(one: Scored, selection: str, context: _Context, *, run_id: str, precisi
         split_seed=one.split.split_seed,
         selection=selection,
         selected_epoch=fit.selected_epoch.get(selection),
+        agree_val=_on_val(one, selection, "agree_val"),
+        acc_val=_on_val(one, selection, "acc_val"),
         acc_weak=acc_weak,
         acc_zero_shot=said.accuracy(said.zero_shot, test),
         acc_fusion=said.accuracy(said.fused[weak_seed], test),
@@ -197,6 +207,11 @@ def _row(one: Scored, selection: str, context: _Context, *, run_id: str, precisi
         precision=precision,
         device=device,
         seconds=fit.seconds["total"],
+        seconds_load=context.load + fit.seconds["load"],
+        seconds_compile=fit.seconds["compile"],
+        seconds_fit=fit.seconds["train"],
+        seconds_evaluate=fit.seconds["evaluate"],
+        stack=fit.stack,
         split=context.mode,
         split_hash=one.split.digest,
         truth_digest=task.manifest.truth_digest,
@@ -214,14 +229,15 @@ def _ceilings_of(one: Scored, selection: str, context: _Context) -> tuple[np.nda
     read = CEILING_SELECTION[selection]
     mine = [c for c in context.ceilings if c.arm.seed == one.arm.seed]
     same = next((c for c in mine if c.arm.ceiling_key == one.arm.ceiling_key), None)
-    best = max(mine, key=lambda c: _on_hold_val(c, read), default=None)
+    best = max(mine, key=lambda c: -1.0 if (v := _on_val(c, read, "acc_val")) is None else v, default=None)
     return (None if same is None else same.correct(read)), (None if best is None else best.correct(read))
 
 
-def _on_hold_val(ceiling: Scored, selection: str) -> float:
-    """Accuracy on hold-val at the selected epoch; -1 where there is none."""
-    epoch = ceiling.fit.selected_epoch.get(selection)
-    return -1.0 if epoch is None else float(np.nan_to_num(ceiling.fit.curves["acc_val"][epoch], nan=-1.0))
+def _on_val(one: Scored, selection: str, curve: str) -> float | None:
+    """A curve of hold-val at the selected epoch; None where there is none."""
+    epoch = one.fit.selected_epoch.get(selection)
+    value = math.nan if epoch is None else float(one.fit.curves[curve][epoch])
+    return None if math.isnan(value) else value
 
 
 def _pgr(base: np.ndarray, correct: np.ndarray | None, ceiling: np.ndarray | None) -> PGR:

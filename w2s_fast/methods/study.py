@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from w2s_fast.backbones.device import pick_device
-from w2s_fast.core.errors import UsageError, nearest
+from w2s_fast.core.errors import TrainError, UsageError, nearest
 from w2s_fast.core.paths import cache_root
 from w2s_fast.data import canonical, expand_data, open_manifest
 from w2s_fast.methods import supervisors
@@ -131,14 +131,23 @@ class Study:
         on_progress: Callable[[str, int, int], None] | None = None,
         **arguments: Any,
     ) -> Iterator[Results]:
-        """`fit` of each task, with the same arguments, all of which are checked before the first task is opened."""
+        """`fit` of each task, with the same arguments, all of which are checked before the first task is opened.
+
+        Where Ctrl-C or an error cuts a task short, what is done of it is yielded before that is raised.
+        """
         from w2s_fast.methods.fit import fit
 
         self.check(**arguments)
         for task in self.tasks(say=say, on_progress=on_progress):
             label = f"{task.domain}: fits"
             report = None if on_progress is None else _labelled(on_progress, label)
-            yield fit(task, on_progress=report, **arguments)
+            cut: list[Results] = []
+            try:
+                results = fit(task, on_progress=report, on_cut=cut.append, **arguments)
+            except (KeyboardInterrupt, TrainError):
+                yield from cut
+                raise
+            yield results
 
 
 def _check_points(methods: Sequence[Method], grid: Mapping[str, Any]) -> None:

@@ -68,25 +68,32 @@ def of(
     A library model that is no trained supervisor is weak seed 0. Raises `DataError` for a supervisor whose D_train
     meets the pool, or whose classes are not the manifest's; `ModelError` if there is none.
     """
+    chosen = unchecked(model, manifest, data=data, cache=cache, count=count)
+    if is_supervisor(model):
+        for name in chosen.values():
+            check(name, manifest, data=data, cache=cache)
+    return chosen
+
+
+def unchecked(
+    model: str, manifest: Manifest, *, data: str, cache: str | Path | None = None, count: int | None = None
+) -> dict[int, str]:
+    """weak seed -> model name, as `of` chooses them, whatever they were trained on."""
     if not is_supervisor(model):
         return {0: model}
     parsed = parse_model(model)
     if parsed.pretrained is not None:
-        chosen = {_seed(parsed.pretrained, model): model}
-    else:
-        found = seeds_of(model, manifest, data=data, cache=cache)
-        number = count if count is not None else (len(found) if paired(model, data) else 1)
-        if isinstance(number, bool) or number < 1:
-            raise UsageError(f"--weak-seeds {number}: at least one supervisor has to teach; give 1 or more")
-        if number > len(found):
-            raise UsageError(
-                f"--weak-seeds {number}: {model} has {len(found)} on {data}; train more: "
-                f"w2s-fast weak --data {data} --name {parsed.name} --seeds {number}"
-            )
-        chosen = {seed: f"{model}/{seed}" for seed in found[:number]}
-    for name in chosen.values():
-        check(name, manifest, data=data, cache=cache)
-    return chosen
+        return {_seed(parsed.pretrained, model): model}
+    found = seeds_of(model, manifest, data=data, cache=cache)
+    number = count if count is not None else (len(found) if paired(model, data) else 1)
+    if isinstance(number, bool) or number < 1:
+        raise UsageError(f"--weak-seeds {number}: at least one supervisor has to teach; give 1 or more")
+    if number > len(found):
+        raise UsageError(
+            f"--weak-seeds {number}: {model} has {len(found)} on {data}; train more: "
+            f"w2s-fast weak --data {data} --name {parsed.name} --seeds {number}"
+        )
+    return {seed: f"{model}/{seed}" for seed in found[:number]}
 
 
 def check(model: str, manifest: Manifest, *, data: str, cache: str | Path | None = None) -> None:

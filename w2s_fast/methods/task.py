@@ -25,7 +25,8 @@ class Task:
 
     `features` f[N, d] raw; `weak_logits` weak seed -> raw f[N, k]; `text` raw f[k, d] or None (`text_note` says why);
     `logit_scale` multiplies cosines in the zero-shot softmax; `keys` names the banks; `paired` means that run seed s
-    has supervisor s (as the embedded data have it), otherwise every seed meets every supervisor.
+    has supervisor s (as the embedded data have it), otherwise every seed meets every supervisor. `load_seconds` is what
+    reading its banks took.
     """
 
     manifest: Manifest
@@ -39,6 +40,7 @@ class Task:
     strong: str = "arrays"
     template: str | None = None
     paired: bool = False
+    load_seconds: float = 0.0
     keys: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property

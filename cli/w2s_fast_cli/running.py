@@ -1,0 +1,76 @@
+"""A study on the command line: fits task by task, keeps what is done, says what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from w2s_fast_cli import options as o
+from w2s_fast_cli.output import DONE_IN_PART, Output
+
+if TYPE_CHECKING:
+    from w2s_fast.core.rows import Row
+    from w2s_fast.methods.results import Results
+    from w2s_fast.methods.study import Study
+
+DEFAULT_OUT = Path("w2s_runs") / "results.jsonl"
+
+
+def run_study(
+    study: Study,
+    arguments: Mapping[str, Any],
+    *,
+    say: Output,
+    out: Path,
+    save_heads: Path | None,
+    lines: Callable[[list[Row]], Iterable[Mapping[str, Any]]],
+    show: Callable[[Results], None],
+) -> None:
+    """Fit and append rows to `out`; `lines` of them go to stdout under --json, else `show` is given all results.
+
+    Ctrl-C and a task that fails keep the rows of finished fits: exit status 3. So does a run that diverged.
+    """
+    from w2s_fast.core.errors import W2SError
+    from w2s_fast.methods.study import save_every_head
+
+    study.check(**arguments)
+    o.check_file(out, "--out")
+    if save_heads is not None:
+        o.check_folder(save_heads, "--save-heads")
+    total: Results | None = None
+    failed: W2SError | None = None
+
+    def kept() -> str:
+        if total is None:
+            return "nothing was fitted; extracted parts are kept"
+        done = list(dict.fromkeys(str(row.get("data")) for row in total.rows))
+        told = f"rows and predictions of {', '.join(done)} are in {out}"
+        if total.unfinished:
+            told += f", but for {total.unfinished} fits of {done[-1]} that were cut short; the same command fits them"
+        return told
+
+    with say.stoppable(kept), say.progress("fits") as progress:
+        try:
+            for results in study.fit(say=say.say, on_progress=progress, **arguments):
+                written = results.save(out)
+                total = results if total is None else total + results
+                if say.json:
+                    say.lines(lines(written))
+                if save_heads is not None:
+                    save_every_head(results, save_heads)
+        except W2SError as error:
+            failed = error
+    if failed is not None and total is None:
+        raise failed
+    if total is not None and not say.json:
+        show(total)
+    say.say(kept())
+    if failed is not None:
+        failed.exit_status = DONE_IN_PART
+        raise failed
+    if total is not None and any(r.get("status") != "ok" for r in total.rows):
+        say.say("some runs diverged: their rows have status 'diverged'; lower --lr")
+        raise typer.Exit(DONE_IN_PART)
