@@ -18,6 +18,7 @@ from w2s_fast.train.checks import check_inputs, check_rows
 from w2s_fast.train.evaluate import MOST_LOGITS
 from w2s_fast.train.batch import Tables
 from w2s_fast.train.features import prepared
+from w2s_fast.train.full import check_full, live_of
 from w2s_fast.train.gemm import PRECISIONS
 from w2s_fast.train.live import Live, SplitTensors, World, shape_of
 from w2s_fast.train.memory import check_memory, in_memory, shared_bytes
@@ -109,6 +110,8 @@ def fit_heads(
         device=place,
     )
     setups = [replace(s, n_train=len(rows[s.run.split].train)) for s in setups]
+    for setup in setups:
+        check_full(setup, supervisions[setup.run.supervision], k=start.k, d=start.d)
     load = (time.perf_counter() - clock) / max(1, len(setups))
     return _fits(world, setups, tuple(selections), precision, on_progress, load)
 
@@ -133,7 +136,7 @@ def _fits(
 
 def _train(world: World, stack: Sequence[Setup], selections: tuple[str, ...], precision: str) -> Iterator[Fit]:
     clock = time.perf_counter()
-    live = Live(world, stack)
+    live = live_of(world, stack)
     tracks = [Track(epochs=s.run.epochs, selections=selections) for s in live.setups]
     epoch = 0
     while len(live):
@@ -190,7 +193,8 @@ def _finish(setup: Setup, track: Track, epoch: int, fine: bool, precision: str, 
     notes = track.notes()
     if not fine:
         where = f"diverged in epoch {epoch} of {track.epochs}"
-        notes = (f"{where}: loss or parameters are not finite; lower lr (now {setup.lr})",)
+        cure = "check features and loss" if setup.solver.full_batch else f"lower lr (now {setup.lr})"
+        notes = (f"{where}: loss or parameters are not finite; {cure}",)
     seconds = {**track.seconds, "total": sum(track.seconds.values())}
     return Fit(
         index=setup.index,

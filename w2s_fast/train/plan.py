@@ -42,11 +42,12 @@ def group(setups: Sequence[Setup], *, d: int, k: int, device: torch.device) -> l
         seen: dict[tuple[Any, ...], int] = {}
         rank = {s.index: seen.setdefault(slice_key(s.loss), len(seen)) for s in members}
         members.sort(key=lambda s: (s.run.split, s.run.seed, rank[s.index], s.index))
-        widest = _widest(members[0], d=d, k=k, device=device)
+        solver = members[0].solver
+        widest = solver.stack or _widest(members[0], d=d, k=k, device=device)
         open_key: tuple[int, int] | None = None
         for setup in members:
             key = (setup.run.split, setup.run.seed)
-            shares = device.type != "cpu" or key == open_key
+            shares = device.type != "cpu" or key == open_key or solver.full_batch
             if not shares or not stacks or len(stacks[-1]) >= widest or open_key is None:
                 stacks.append([])
             stacks[-1].append(setup)
@@ -58,7 +59,9 @@ def stack_key(setup: Setup) -> tuple[Any, ...]:
     """What runs of one stack have in common: the head but for fields that only `init` reads, batch size, solver."""
     head = setup.head
     kept = tuple((f.name, _hashable(getattr(head, f.name))) for f in fields(head) if f.name not in head.starting)
-    return (type(head), kept, setup.run.batch_size, setup.solver)
+    solver = setup.solver
+    batch = None if solver.full_batch else setup.run.batch_size
+    return (type(head), kept, batch, solver, setup.index if solver.stack == 1 else None)
 
 
 def _hashable(value: Any) -> Any:

@@ -40,6 +40,7 @@ class Run:
     lr None takes the head's default. split and supervision are positions in the lists given to `fit_heads`.
     weight_decay follows the solver and leaves a head's `undecayed` parameters (offsets) alone. w_gt adds
     w_gt * CE(z / head.tau_s, labels) with the supervision's labels. epochs = 0 scores the initialisation.
+    The full-batch solvers `lbfgs` and `ridge` read neither batch_size nor lr nor schedule.
     """
 
     head: str | Spec | Head
@@ -106,7 +107,8 @@ class Setup:
         return self.run.epochs * math.ceil(self.n_train / self.run.batch_size)
 
     def resolved(self, *, precision: str, device: str) -> dict[str, Any]:
-        """What every default of the run became, JSON types only."""
+        """What every default of the run became, JSON types only; None for what its solver does not read."""
+        full = self.solver.full_batch
         return {
             "head": str(self.run.head) if isinstance(self.run.head, str | Spec) else str(self.head.spec()),
             "loss": self.label,
@@ -117,14 +119,14 @@ class Setup:
             "tau_s": self.loss.tau_s,
             "tau_w": self.loss.tau_w,
             "solver": _spelled(self.run.solver),
-            "schedule": _spelled(self.run.schedule),
-            "warmup": self.schedule.warmup,
-            "lr": self.lr,
+            "schedule": None if full else _spelled(self.run.schedule),
+            "warmup": None if full else self.schedule.warmup,
+            "lr": None if full else self.lr,
             "weight_decay": self.run.weight_decay,
             "w_gt": self.run.w_gt,
             "epochs": self.run.epochs,
-            "batch_size": self.run.batch_size,
-            "steps": self.steps,
+            "batch_size": None if full else self.run.batch_size,
+            "steps": None if full else self.steps,
             "n_train": self.n_train,
             "precision": precision,
             "device": device,

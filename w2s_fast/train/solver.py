@@ -29,6 +29,10 @@ class Solver:
     slots: ClassVar[tuple[str, ...]] = ()
     undecayed: ClassVar[Mapping[str, float]] = {"l2": 0.0}
     """Knobs that replace those of the step for a parameter that weight decay leaves alone."""
+    full_batch: ClassVar[bool] = False
+    """Whether it sees all train rows at once, and so reads neither batch size nor lr nor schedule."""
+    stack: ClassVar[int | None] = None
+    """How many runs it solves together at most; None where device and head decide."""
 
     def knobs(self, lr: Table, count: Table, decay: Table) -> dict[str, Table]:
         """Numbers per step and run [S, R] from learning rates, 1-based step counts and weight decay [R]."""
@@ -138,7 +142,36 @@ class Sgd(Solver):
             p.add_(direction, alpha=-move)
 
 
-SOLVERS: dict[str, type[Solver]] = {"adam": Adam, "adamw": AdamW, "sgd": Sgd}
+@dataclass(frozen=True, kw_only=True)
+class Lbfgs(Solver):
+    """torch.optim.LBFGS with a strong Wolfe line search on mean loss + weight_decay / 2 |theta|^2 over all train rows.
+
+    An epoch is at most `iterations` of it from where the last one ended, with `history` curvature pairs. It ends early
+    where no entry of the gradient exceeds `tolerance` or an iteration gains next to nothing.
+    """
+
+    iterations: int = 100
+    history: int = 10
+    tolerance: float = 1e-7
+
+    limits: ClassVar[Limits] = {"iterations": "[1, inf)", "history": "[1, inf)", "tolerance": "(0, 1)"}
+    full_batch: ClassVar[bool] = True
+    stack: ClassVar[int | None] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ridge(Solver):
+    """The exact optimum of loss `brier` on a linear head, in float64; every weight decay from one eigendecomposition.
+
+    weight_decay = 0 on features without full rank gives the solution of least norm. Offsets are free, as elsewhere.
+    The first epoch solves, later ones repeat it.
+    """
+
+    full_batch: ClassVar[bool] = True
+    stack: ClassVar[int | None] = 64
+
+
+SOLVERS: dict[str, type[Solver]] = {"adam": Adam, "adamw": AdamW, "sgd": Sgd, "lbfgs": Lbfgs, "ridge": Ridge}
 
 
 def make_solver(solver: str | Spec | Solver) -> Solver:
