@@ -15,6 +15,9 @@ from w2s_fast.store import files, layout
 from w2s_fast.store.keys import plain
 from w2s_fast.store.records import Bad, Fields, seal, unseal
 
+MAX_PATH = 4096
+"""Characters of the longest path in a reference."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ref:
@@ -93,9 +96,14 @@ def stale_weights(ref: Ref) -> Path | None:
 
 def list_refs(cache: str | Path | None = None) -> Iterator[Ref]:
     """All sound references of a cache, in the order of their file names."""
-    for path in sorted(layout.refs_dir(cache).glob("*.json")):
+    return (ref for ref, _ in ref_files(layout.refs_dir(cache)))
+
+
+def ref_files(folder: Path) -> Iterator[tuple[Ref, Path]]:
+    """All sound references of a folder with their files, in the order of their names."""
+    for path in sorted(folder.glob("[0-9a-f]*.json")):
         try:
-            yield _from_bytes(files.read_regular(path, limit=layout.MAX_RECORD))
+            yield _from_bytes(files.read_regular(path, limit=layout.MAX_RECORD)), path
         except (Bad, OSError, NewerFormat):
             continue
 
@@ -148,6 +156,8 @@ def _from_bytes(data: bytes) -> Ref:
     for entry in r.listing("weights"):
         if not isinstance(entry, list) or [type(v) for v in cast("list[Any]", entry)] != [str, int, int]:
             raise Bad("a weight entry is not a path, a size and a time")
+        if len(entry[0]) > MAX_PATH:
+            raise Bad(f"a weight entry names a path of more than {MAX_PATH} characters")
         weights.append((entry[0], entry[1], entry[2]))
     return Ref(
         model=r.text("model"),
