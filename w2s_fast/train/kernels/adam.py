@@ -124,8 +124,8 @@ def _adam(
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = at < n
     if active_ptr is not None:
-        # an idle run reads and writes nothing
-        mask = mask & (tl.load(active_ptr + r) > 0)
+        if tl.load(active_ptr + r) == 0:
+            return
     at = r * n + at
     p = tl.load(p_ptr + at, mask=mask, other=0.0)
     g = tl.load(g_ptr + at, mask=mask, other=0.0).to(tl.float32)
@@ -159,7 +159,8 @@ def _sgd(
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = at < n
     if active_ptr is not None:
-        mask = mask & (tl.load(active_ptr + r) > 0)
+        if tl.load(active_ptr + r) == 0:
+            return
     at = r * n + at
     p = tl.load(p_ptr + at, mask=mask, other=0.0)
     g = tl.load(g_ptr + at, mask=mask, other=0.0).to(tl.float32)

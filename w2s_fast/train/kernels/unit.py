@@ -159,10 +159,10 @@ def _step(
 ):
     r = tl.program_id(1).to(tl.int64)
     columns = tl.arange(0, BLOCK)
-    inside = columns < d
-    mask = inside
+    mask = columns < d
     if active_ptr is not None:
-        mask = mask & (tl.load(active_ptr + r) > 0)
+        if tl.load(active_ptr + r) == 0:
+            return
     at = (r * k + tl.program_id(0)) * d + columns
     c = tl.load(c_ptr + at, mask=mask, other=0.0)
     dw = tl.load(dw_ptr + at, mask=mask, other=0.0).to(tl.float32)
@@ -176,7 +176,7 @@ def _step(
     tl.store(v_ptr + at, v, mask=mask)
     if w_ptr is not None or low_ptr is not None:
         # columns beyond d hold no zeros once Adam has divided there
-        w = tl.div_rn(c, _length(tl.where(inside, c, 0.0)))
+        w = tl.div_rn(c, _length(tl.where(mask, c, 0.0)))
         if w_ptr is not None:
             tl.store(w_ptr + at, w, mask=mask)
         if low_ptr is not None:
