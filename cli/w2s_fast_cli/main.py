@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "extract": "w2s_fast_cli.extract:app",
     "weak": "w2s_fast_cli.weak:app",
     "train": "w2s_fast_cli.train:app",
+    "sweep": "w2s_fast_cli.sweep:app",
     "report": "w2s_fast_cli.report:app",
     "export": "w2s_fast_cli.export:app",
     "cache": "w2s_fast_cli.cache:app",

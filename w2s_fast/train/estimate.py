@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import torch
 
+from w2s_fast.train.gemm import Precision, logits, outer, single_precision
 from w2s_fast.train.memory import run_bytes
 from w2s_fast.train.run import Setup
 
@@ -42,44 +43,45 @@ class Estimate:
 
 
 def estimate(
-    stack: Sequence[Setup], *, n_train: int, scored: int, d: int, k: int, dtype: torch.dtype, device: torch.device
+    stack: Sequence[Setup], *, n_train: int, scored: int, d: int, k: int, precision: Precision, device: torch.device
 ) -> Estimate:
     """The cost of training a stack on `n_train` rows, scoring `scored` rows (val and test) after every epoch.
 
     It is an estimate: compilation, memory traffic of other programs and heads without closed forms are not in it.
     """
     runs, batch = len(stack), min(n_train, stack[0].run.batch_size)
-    rates = measure(runs, batch, d, k, device=device, dtype=dtype, threads=torch.get_num_threads())
+    rates = measure(runs, batch, d, k, device=device, precision=precision, threads=torch.get_num_threads())
     epochs = max(s.run.epochs for s in stack)
     steps = epochs * math.ceil(n_train / batch)
-    size, kinds = dtype.itemsize, len({type(s.loss) for s in stack})
+    size, kinds = precision.master.itemsize, len({type(s.loss) for s in stack})
     step = (
         4 * runs * batch * d * k / rates.flops
         + size * (runs * (LOGIT_PASSES * batch * k + STATE_PASSES * k * d) + 2 * batch * d) / rates.bytes
         + (CALLS + CALLS_PER_LOSS * kinds) * rates.call
     )
     score = 2 * runs * scored * d * k / rates.flops + size * 3 * runs * scored * k / rates.bytes + CALLS * rates.call
-    taken = sum(run_bytes(s, d=d, k=k, dtype=dtype) for s in stack)
+    taken = sum(run_bytes(s, d=d, k=k, dtype=precision.master) for s in stack)
     return Estimate(bytes=taken, seconds=steps * step + (epochs + 1) * score)
 
 
 @lru_cache(maxsize=256)
-def measure(runs: int, batch: int, d: int, k: int, *, device: torch.device, dtype: torch.dtype, threads: int) -> Rates:
-    """Rates of stacked GEMMs [runs, batch, d] x [runs, d, k] and of passes over their logits, on idle cores.
+def measure(
+    runs: int, batch: int, d: int, k: int, *, device: torch.device, precision: Precision, threads: int
+) -> Rates:
+    """Rates of a step's own products on stacks [runs, k, d], and of passes over their logits.
 
-    threads: of torch at the time; what was measured with others does not count.
+    threads: those of torch at the time; what was measured with another number does not count.
     """
-    x = torch.ones(batch, d, device=device, dtype=dtype).expand(runs, batch, d)
+    dtype = precision.master
+    x = torch.ones(batch, d, device=device, dtype=precision.operand)
     w = torch.ones(runs, k, d, device=device, dtype=dtype)
     z = torch.ones(runs, batch, k, device=device, dtype=dtype)
     tiny = torch.ones(1, device=device, dtype=dtype)
-    product = _seconds(lambda: torch.bmm(x, w.mT), device)
-    passes = _seconds(lambda: z.log_softmax(-1).mul_(2.0), device)
-    return Rates(
-        flops=2 * runs * batch * d * k / product,
-        bytes=4 * z.numel() * dtype.itemsize / passes,
-        call=_seconds(lambda: tiny + tiny, device),
-    )
+    with torch.no_grad(), single_precision(precision, device):
+        products = _seconds(lambda: outer(logits(x, w, None, runs), x), device)
+        passes = _seconds(lambda: z.log_softmax(-1).mul_(2.0), device)
+        call = _seconds(lambda: tiny + tiny, device)
+    return Rates(flops=4 * runs * batch * d * k / products, bytes=4 * z.numel() * dtype.itemsize / passes, call=call)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
