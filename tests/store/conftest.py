@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -87,6 +88,12 @@ def make_rows(n: int, *, dim: int = 5, classes: int = 3, seed: int = 0) -> Rows:
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "PART_ROWS", PART_ROWS)
+
+
+@pytest.fixture(autouse=True)
+def quick_fsync(monkeypatch):
+    """No test can cut the power, so an fsync is an operation that may fail, and nothing else."""
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
 @pytest.fixture(autouse=True)

@@ -61,7 +61,7 @@ def test_a_flipped_bit_in_any_file_is_damage(cache, bank_dir):
                 read_all(cache, bank_dir)
             message = str(caught.value)
             assert str(path) in message and "w2s-fast extract" in message, (path, place, message)
-            assert f"cache verify {bank_dir.name}" in message
+            assert f"cache repair {bank_dir.name}" in message
             if path.parent != bank_dir:
                 assert "(rows " in message, message
         path.write_bytes(sound)

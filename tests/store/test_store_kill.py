@@ -43,12 +43,6 @@ def faults(at: int, error: type[BaseException] | int) -> Iterator[list[str]]:
         yield log
 
 
-@pytest.fixture(autouse=True)
-def quick_fsync(monkeypatch):
-    """No test can cut the power, so an fsync is an operation that may fail, and nothing else."""
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
 @pytest.fixture
 def two_parts(rows):
     """10 rows: parts of 7 and 3."""

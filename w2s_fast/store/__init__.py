@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from w2s_fast.store.bank import Bank, open_bank, open_key, rows_of, verify_bank
+    from w2s_fast.store.garbage import Garbage, collect_garbage
     from w2s_fast.store.keys import bank_key
     from w2s_fast.store.listing import BankInfo, differences, find_key, list_banks, why
     from w2s_fast.store.refs import Ref, extract_command, list_refs, read_ref, stale_weights, write_ref
+    from w2s_fast.store.repair import Dropped, repair_bank
     from w2s_fast.store.write import begin_bank, complete_bank, missing_parts, write_part
 
 __all__ = [
     "Bank",
     "BankInfo",
+    "Dropped",
+    "Garbage",
     "Ref",
     "bank_key",
     "begin_bank",
+    "collect_garbage",
     "complete_bank",
     "differences",
     "extract_command",
@@ -29,6 +34,7 @@ __all__ = [
     "open_bank",
     "open_key",
     "read_ref",
+    "repair_bank",
     "rows_of",
     "stale_weights",
     "verify_bank",
@@ -39,9 +45,11 @@ __all__ = [
 
 _HOME = {
     "bank": ("Bank", "open_bank", "open_key", "rows_of", "verify_bank"),
+    "garbage": ("Garbage", "collect_garbage"),
     "keys": ("bank_key",),
     "listing": ("BankInfo", "differences", "find_key", "list_banks", "why"),
     "refs": ("Ref", "extract_command", "list_refs", "read_ref", "stale_weights", "write_ref"),
+    "repair": ("Dropped", "repair_bank"),
     "write": ("begin_bank", "complete_bank", "missing_parts", "write_part"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

@@ -18,7 +18,7 @@ from w2s_fast.store.reader import Bank, Part, making_command, mending
 from w2s_fast.store.records import Bad, Commit, Complete, bank_digest, check_format, parse_object
 from w2s_fast.store.refs import extract_command, read_ref, stale_weights
 
-__all__ = ["Bank", "iter_commits", "open_bank", "open_key", "rows_of", "verify_bank"]
+__all__ = ["Bank", "iter_commits", "open_bank", "open_key", "read_ingredients", "rows_of", "verify_bank"]
 
 
 def open_key(key: str, *, cache: str | Path | None = None) -> Bank:
@@ -30,7 +30,7 @@ def open_key(key: str, *, cache: str | Path | None = None) -> Bank:
     folder = layout.bank_dir(cache, key)
     if not os.path.lexists(layout.key_file(folder)) and not os.path.lexists(layout.complete_file(folder)):
         raise BankMissing(f"no bank {key[:12]} in {layout.store_root(cache)}; make it with: {making_command(folder)}")
-    ingredients = _ingredients(folder)
+    ingredients = read_ingredients(folder)
     done = layout.complete_file(folder)
     try:
         complete = Complete.from_bytes(files.read_regular(done, limit=layout.MAX_RECORD))
@@ -144,7 +144,8 @@ def _open_part(folder: Path, part: int, rows: int) -> Part:
         raise Damaged(f"{where}: {bad} (rows {start}-{stop - 1}); {mending(folder)}") from None
 
 
-def _ingredients(folder: Path) -> dict[str, Any]:
+def read_ingredients(folder: Path) -> dict[str, Any]:
+    """What the key of a bank is made of, complete or not; `Damaged` when its `key.json` is not the key's."""
     path = layout.key_file(folder)
     try:
         data = files.read_regular(path, limit=layout.MAX_RECORD)

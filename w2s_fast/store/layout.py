@@ -75,8 +75,13 @@ def part_name(part: int, nonce: str) -> str:
 
 def is_part_name(name: str, part: int) -> bool:
     """Whether `name` is a plain folder name of this part, hence cannot leave the bank."""
+    return part_of(name) == part
+
+
+def part_of(name: str) -> int | None:
+    """The number of the part whose folder may be called so, None for any other name."""
     match = _DIRECTORY.fullmatch(name)
-    return match is not None and int(match[1]) == part
+    return int(match[1]) if match else None
 
 
 def refs_dir(cache: str | Path | None = None) -> Path:

@@ -253,8 +253,8 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, device: Any) -> torch.Ten
 def mending(folder: Path) -> str:
     """The clause of a `Damaged` message that says how to look closer and how to mend it."""
     return (
-        f"see with: {on_cache(folder.parents[2])}w2s-fast cache verify {folder.name}; "
-        f"mend by removing {folder} and running: {making_command(folder)}"
+        f"mend with: {on_cache(folder.parents[2])}w2s-fast cache repair {folder.name}; "
+        f"then make what is missing: {making_command(folder)}"
     )
 
 

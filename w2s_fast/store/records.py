@@ -264,7 +264,9 @@ def check_format(record: dict[str, Any]) -> None:
     if type(value) is not int or value < 1:
         raise Bad("it has no format number")
     if value > FORMAT:
-        raise NewerFormat(f"written in cache format {str(value)[:20]}, and this version reads up to {FORMAT}; upgrade w2s_fast")
+        raise NewerFormat(
+            f"written in cache format {str(value)[:20]}, and this version reads up to {FORMAT}; upgrade w2s_fast"
+        )
 
 
 def _files(entries: dict[str, Any]) -> dict[str, FileEntry]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,39 +14,41 @@ from w2s_fast.store import files
 from w2s_fast.store.part import ArrayMeta, chunk_name, confined, fill_chunk, within
 from w2s_fast.store.records import Bad, FileEntry
 
+KEPT = 256
+"""Chunks that stay mapped, each with a descriptor of its own; the oldest goes first."""
+
 Stamp = tuple[int, int, int, int]
 """Device, inode, size and mtime in ns of a chunk file as it was when its checksum was found right."""
 
+Checked = tuple[Stamp, NDArray[Any]]
+"""A mapped chunk, and the file that it was."""
 
-def take_rows(
-    folder: Path, meta: ArrayMeta, entry: FileEntry, rows: NDArray[np.int64], checked: dict[Path, Stamp]
-) -> NDArray[Any]:
-    """`rows` of one chunk, in its stored type; `BadFile` when the chunk is not the committed one.
 
-    A checksum covers a whole chunk, so a chunk is read whole and checked before its first row is taken, and again
-    whenever its file is another or has changed; rows of a checked chunk are then read one by one.
+def checked_chunk(folder: Path, meta: ArrayMeta, entry: FileEntry, checked: dict[Path, Checked]) -> NDArray[Any]:
+    """A chunk as an array that is mapped, not read; `BadFile` when it is not the committed one.
+
+    A checksum covers a whole chunk, so the first call reads it whole; later ones only look whether the file is still
+    the same one, of the same size and time. `checked` remembers between calls.
     """
     name = chunk_name(meta.name)
-    out = np.empty((len(rows), *meta.shape[1:]), meta.dtype)
     with within(name):
-        path = confined(folder, name)
-        with os.fdopen(files.open_regular(path), "rb", buffering=0) as file:
-            fd = file.fileno()
-            before = _stamp(fd)
-            if checked.get(path) != before:
-                fill_chunk(file, meta, entry, np.empty(meta.shape, meta.dtype))
-            width = meta.data_bytes // meta.shape[0]
-            view = memoryview(cast("bytes", out.reshape(-1).view(np.uint8)))
-            for i, row in enumerate(rows.tolist()):
-                if os.preadv(fd, [view[i * width : (i + 1) * width]], row * width) != width:
-                    raise Bad("it ends early")
-            if _stamp(fd) != before:
-                checked.pop(path, None)
+        path = folder / name
+        known = checked.get(path)
+        if known is not None and known[0] == _stamp(os.stat(path)):  # noqa: PTH116
+            return known[1]
+        with os.fdopen(files.open_regular(confined(folder, name)), "rb", buffering=0) as file:
+            before = _stamp(os.fstat(file.fileno()))
+            fill_chunk(file, meta, entry, np.empty(meta.shape, meta.dtype))
+            mapped = mmap.mmap(file.fileno(), entry.bytes, prot=mmap.PROT_READ)
+            if _stamp(os.fstat(file.fileno())) != before:
                 raise Bad("it changed while it was read")
-            checked[path] = before
-    return out
+        chunk = np.frombuffer(mapped, meta.dtype, count=meta.data_bytes // meta.dtype.itemsize).reshape(meta.shape)
+        checked.pop(path, None)
+        while len(checked) >= KEPT:
+            del checked[next(iter(checked))]
+        checked[path] = (before, chunk)
+    return chunk
 
 
-def _stamp(fd: int) -> Stamp:
-    s = os.fstat(fd)
+def _stamp(s: os.stat_result) -> Stamp:
     return s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns

@@ -21,7 +21,7 @@ from w2s_fast.core.hashing import digest_bytes, digest_ids
 from w2s_fast.store import files, layout
 from w2s_fast.store.checks import checked_arrays, checked_failures, checked_ids
 from w2s_fast.store.keys import key_bytes, plain
-from w2s_fast.store.part import BadFile, chunk_name, file_names, read_chunk, read_meta
+from w2s_fast.store.part import BadFile, chunk_name, file_names, read_chunk, read_meta, spelled
 from w2s_fast.store.publish import publish_part
 from w2s_fast.store.records import Bad, Commit, Complete, bank_digest
 
@@ -98,7 +98,7 @@ def write_part(
                 directory=directory,
                 files=entries,
                 ids_digest=digest_ids(texts),
-                named={i: t for i, t in enumerate(texts) if arrays["ids"][i].tobytes().hex() != t},
+                named={i: t for i, (t, own) in enumerate(zip(texts, spelled(arrays["ids"]), strict=True)) if t != own},
                 failures=listed,
                 producer=provenance,
             )
@@ -144,9 +144,10 @@ def complete_bank(bank_dir: str | Path, *, rows: int, rows_digest: str) -> str:
             raise CacheError(
                 f"{folder / name}: {bad}; remove {folder} and run the same extract command again"
             ) from None
-        for row, spelled in enumerate(raw):
-            text = commit.named[row] if row in commit.named else spelled.tobytes().hex()
-            whole.update(text.encode() + b"\n")
+        texts = spelled(raw)
+        for row, text in commit.named.items():
+            texts[row] = text
+        whole.update("".join(f"{text}\n" for text in texts).encode())
         commits.append(commit)
         packed.append(raw)
         widths.add((metas["features"].shape[1], metas["logits"].shape[1] if "logits" in metas else None))
@@ -158,7 +159,9 @@ def complete_bank(bank_dir: str | Path, *, rows: int, rows_digest: str) -> str:
         raise CacheError(
             f"bank {short}: its ids are not those of rows_digest {rows_digest[:12]}; remove {bank} and redo it"
         )
-    if len(np.unique(np.concatenate(packed), axis=0)) != rows:
+    low, high = np.concatenate(packed).view("<u8").T
+    order = np.lexsort((low, high))
+    if ((np.diff(low[order]) == 0) & (np.diff(high[order]) == 0)).any():
         raise CacheError(f"bank {short}: an id occurs twice; number repetitions (core.hashing.number_repeats)")
     failures = tuple(f for c in commits for f in c.failures)
     digest = bank_digest(commits)
