@@ -1,6 +1,6 @@
 """Solvers that see all train rows at once: which runs they take, and the stacks that they train.
 
-They stand beside the loop over batches: a stack of theirs answers to the same calls, and the engine tells no difference.
+They stand beside the loop over batches: a stack of theirs answers to the same calls as any other.
 """
 
 from __future__ import annotations

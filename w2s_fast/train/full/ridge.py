@@ -1,4 +1,4 @@
-"""Runs under the closed form: linear heads on half the squared error, every weight decay from one eigendecomposition."""
+"""Runs under the closed form: linear heads on squared error, every weight decay from one eigendecomposition."""
 
 from __future__ import annotations
 
