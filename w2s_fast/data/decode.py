@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ import numpy as np
 
 from w2s_fast.core.errors import DataError, Unreadable
 from w2s_fast.core.hashing import row_id
+from w2s_fast.data.paths import inside, read_bounded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,10 +19,19 @@ if TYPE_CHECKING:
     from w2s_fast.data.manifest import Manifest
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
-MAX_PIXELS = 178_956_970
-"""Width times height above which an image is refused (Pillow's own bound for a decompression bomb)."""
-MAX_BYTES = 1 << 30
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
+MEMORY = 768 << 20
+"""Bytes that decoding one image may take at its peak, the file's own bytes aside."""
+BYTES_PER_PIXEL = {"JPEG": 12, "PNG": 8, "BMP": 8, "WEBP": 16}
+"""Peak bytes for each pixel while an image of a format is decoded and made RGB, as measured in the worst mode: JPEG with
+four components in many scans, whose coefficients are all kept; WEBP, whose decoder keeps two canvases."""
+MAX_BYTES = 128 << 20
+"""Bytes of the largest image file that is read."""
+MAX_SCANS = 100
+"""Scans of a JPEG above which it is refused: encoders write a dozen, and each costs a pass over all pixels."""
+MAX_ASPECT = 100
+"""How many times longer than wide an image may be: models scale the shorter side up to their own size."""
+_STRIP = 1 << 19
+"""Pixels that are converted at a time."""
 
 
 def pil_route(identity: str) -> dict[str, Any]:
@@ -36,21 +44,22 @@ def read_image(manifest: Manifest, row: int) -> Image:
 
     Files are re-hashed against the row's id where ids are contents. EXIF orientation is applied; palette and alpha
     images are composited over white; grayscale, 16-bit and CMYK become RGB. Errors name the file: `Unreadable` for
-    contents that are not one of JPEG, PNG, BMP, WEBP, have more than `MAX_PIXELS`, are truncated or otherwise broken;
-    any other `DataError` for a file that is gone, may not be read, or changed since the manifest was made.
+    contents that are not one of JPEG, PNG, BMP, WEBP, would take more than `MEMORY`, are truncated or otherwise broken;
+    any other `DataError` for a file that is gone, may not be read, leads out of the root, or changed since the manifest
+    was made. A process that decodes grows by at most `MEMORY` + `MAX_BYTES`.
     """
     uri = manifest.uris[row]
     if manifest.decode.get("route") == "drawn":
         from w2s_fast.data.drawn_source import draw
 
         return draw(uri)
-    path = manifest.root / uri
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise Unreadable(f"the image {path} is larger than {MAX_BYTES >> 20} MiB; remove it or make it smaller")
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"the image {path} cannot be read ({error.strerror}); restore it or remove its row") from None
+    if manifest.packed:
+        from w2s_fast.data.tar import read_member
+
+        content, path = read_member(manifest.root, uri, limit=MAX_BYTES)
+    else:
+        path = inside(manifest.root / uri, manifest.root, what=f"the image {manifest.root / uri}")
+        content = read_bounded(path, limit=MAX_BYTES, what="the image")
     if manifest.decode.get("identity") == "content" and row_id(content) != manifest.ids[row].partition("#")[0]:
         raise DataError(f"the image {path} changed since the manifest was made; run w2s-fast extract again")
     return decode(content, path=path)
@@ -58,36 +67,64 @@ def read_image(manifest: Manifest, row: int) -> Image:
 
 def decode(content: bytes, *, path: str | Path) -> Image:
     """Bytes of a JPEG, PNG, BMP or WEBP file -> RGB `PIL.Image`; `path` only names it in errors."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         # A warning (a bomb, a corrupt EXIF block) would otherwise depend on the caller's filters.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise Unreadable(
-                        f"the image {path} has {width} x {height} pixels, more than {MAX_PIXELS}; shrink it"
-                    )
-                image.load()
-                return to_rgb(ImageOps.exif_transpose(image))
+            return to_rgb(_upright(content, path))
+    except (Unreadable, MemoryError) as error:
+        if isinstance(error, Unreadable):
+            raise
+        raise DataError(f"there is not enough memory to decode the image {path}; free some and run it again") from None
     except UnidentifiedImageError:
         raise Unreadable(f"the image {path} is not a readable {', '.join(FORMATS)} file; replace it") from None
     except Image.DecompressionBombError:
-        raise Unreadable(f"the image {path} has more than {MAX_PIXELS} pixels; shrink it") from None
-    except MemoryError:
-        raise DataError(f"there is not enough memory to decode the image {path}; free some and run it again") from None
-    except _BROKEN as error:
-        raise Unreadable(f"the image {path} is truncated or broken ({error}); replace it") from None
+        raise Unreadable(f"the image {path} has too many pixels; shrink it") from None
+    except Exception as error:  # whatever a decoder does with hostile bytes: nothing else is read here
+        why = str(error) or type(error).__name__
+        raise Unreadable(f"the image {path} is truncated or broken ({why[:200]}); replace it") from None
+
+
+def _upright(content: bytes, path: str | Path) -> Image:
+    """The decoded pixels as a viewer turns them; the decoder and its buffers are gone on return."""
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        width, height = image.size
+        most = MEMORY // BYTES_PER_PIXEL.get(image.format or "", max(BYTES_PER_PIXEL.values()))
+        if width * height > most:
+            raise Unreadable(f"the image {path} has {width} x {height} pixels, more than {most}; shrink it")
+        if max(width, height) > MAX_ASPECT * min(width, height):
+            raise Unreadable(
+                f"the image {path} has {width} x {height} pixels, a strip more than {MAX_ASPECT} times longer than "
+                "wide; crop it"
+            )
+        # The marker cannot occur inside a scan, where 0xFF is always followed by 0 or a restart.
+        if image.format == "JPEG" and content.count(b"\xff\xda") > MAX_SCANS:
+            raise Unreadable(f"the image {path} is a JPEG of more than {MAX_SCANS} scans; save it anew")
+        image.load()
+        return ImageOps.exif_transpose(image)
 
 
 def to_rgb(image: Image) -> Image:
-    """Any Pillow mode -> RGB, transparency composited over white."""
+    """Any Pillow mode -> RGB, transparency composited over white; strip by strip, so that only the result is large."""
     from PIL import Image
 
     if image.mode == "RGB" and "transparency" not in image.info:
-        return image.copy()
+        return image if type(image) is Image.Image else image.copy()
+    out = Image.new("RGB", image.size)
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(image.height, top + rows))
+        out.paste(_strip(image.crop(box)), box)
+    return out
+
+
+def _strip(image: Image) -> Image:
+    from PIL import Image
+
     if image.mode.startswith("I") or image.mode == "F":
         wide = np.asarray(image, np.float64)
         # 16-bit gray: Pillow's own conversion clips at 255 instead of scaling.

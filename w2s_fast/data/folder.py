@@ -15,6 +15,9 @@ from w2s_fast.data.identity import identify
 from w2s_fast.data.manifest import Manifest, checked_names
 from w2s_fast.data.paths import SUFFIXES, existing_folder, expand_folders, inside, is_image
 
+MAX_DEPTH = 64
+"""Folders between a class folder and an image."""
+
 
 def open_folder(
     location: str,
@@ -37,7 +40,7 @@ def open_folder(
     found: list[tuple[str, str, str]] = []
     for split, part in parts:
         for kind in _subfolders(part, folder, name):
-            images = sorted(_images(kind, folder, name, seen=frozenset()))
+            images = sorted(_images(kind, folder, name, above=(), seen=set()))
             if not images:
                 raise DataError(
                     f"{name}: the class folder {kind} holds no images ({' '.join(SUFFIXES)}); fill or remove it"
@@ -64,7 +67,7 @@ def open_folder(
 
 
 def _official(folder: Path, name: str) -> list[tuple[str, Path]]:
-    present = {p.name for p in folder.iterdir() if p.is_dir()}
+    present = {e.name for e in _entries(folder, name) if e.is_dir()}
     pools = sorted(present & {"val", "test"})
     if "train" not in present or not pools:
         return [("", folder)]
@@ -78,25 +81,37 @@ def _official(folder: Path, name: str) -> list[tuple[str, Path]]:
 
 
 def _subfolders(part: Path, root: Path, name: str) -> list[Path]:
-    kept = sorted((p for p in part.iterdir() if not p.name.startswith(".")), key=lambda p: p.name)
+    kept = sorted(part / e.name for e in _entries(part, name) if not e.name.startswith("."))
     return [inside(p, root, what=f"{name}: {p}") for p in kept if p.is_dir()]
 
 
-def _images(folder: Path, root: Path, name: str, *, seen: frozenset[Path]) -> Iterator[str]:
+def _images(folder: Path, root: Path, name: str, *, above: tuple[Path, ...], seen: set[Path]) -> Iterator[str]:
     real = folder.resolve()
-    if real in seen:
+    if real in above:
         raise DataError(f"{name}: the link {folder} leads back to a folder above it; remove the link")
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            path = Path(entry.path)
-            if entry.name.startswith("."):
-                continue
-            if entry.is_symlink():
-                inside(path, root, what=f"{name}: the link {path}")
-            if entry.is_dir():
-                yield from _images(path, root, name, seen=seen | {real})
-            elif is_image(entry.name) and entry.is_file():
-                yield path.relative_to(root).as_posix()
+    if real in seen:
+        raise DataError(f"{name}: the link {folder} leads to {real}, whose images are listed already; remove the link")
+    if len(above) >= MAX_DEPTH:
+        raise DataError(f"{name}: {folder} is nested more than {MAX_DEPTH} folders deep; move its images up")
+    seen.add(real)
+    for entry in _entries(folder, name):
+        path = Path(entry.path)
+        if entry.name.startswith("."):
+            continue
+        if entry.is_symlink():
+            inside(path, root, what=f"{name}: the link {path}")
+        if entry.is_dir():
+            yield from _images(path, root, name, above=(*above, real), seen=seen)
+        elif is_image(entry.name) and entry.is_file():
+            yield path.relative_to(root).as_posix()
+
+
+def _entries(folder: Path, name: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise DataError(f"{name}: the folder {folder} cannot be read ({error.strerror}); permit it or move it") from None
 
 
 SOURCE = Source(open=open_folder, expand=expand_folders, on_disk=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +15,15 @@ from pathlib import Path
 from w2s_fast.core.errors import DataError
 from w2s_fast.core.hashing import ID_BYTES, number_repeats, row_id
 from w2s_fast.core.paths import cache_root
+from w2s_fast.data.paths import is_file, opened
 
 MEMO = "identity.sqlite3"
 _CHUNK = 1 << 20
 _BATCH = 500
 _SETTLED_NS = 2_000_000_000
 """A file touched within the last two seconds is not remembered: a second write could leave size and mtime the same."""
+_SECONDS = 5.0
+"""What one query of the memo may take."""
 _SCHEMA = "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, id TEXT)"
 
 
@@ -33,13 +37,13 @@ def identify(
     paths = [root / uri for uri in uris]
     stats = [_stat(path) for path in paths]
     if identity == "path":
-        return number_repeats([row_id(f"{u}\n{s.st_size}".encode()) for u, s in zip(uris, stats, strict=True)])
+        return number_repeats([row_id(f"{u}\n{s.st_size}".encode(errors="surrogatepass")) for u, s in zip(uris, stats, strict=True)])
     memo = Memo(cache_root(cache) / MEMO)
     known = memo.get([str(p) for p in paths])
     ids: dict[int, str] = {}
-    for row, (path, stat) in enumerate(zip(paths, stats, strict=True)):
+    for row, (path, now) in enumerate(zip(paths, stats, strict=True)):
         size, mtime, found = known.get(str(path), (-1, -1, ""))
-        if (size, mtime) == (stat.st_size, stat.st_mtime_ns):
+        if (size, mtime) == (now.st_size, now.st_mtime_ns):
             ids[row] = found
     todo = [row for row in range(len(paths)) if row not in ids]
     with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
@@ -61,16 +65,18 @@ class Memo:
 
     def get(self, paths: Sequence[str]) -> dict[str, tuple[int, int, str]]:
         """What is remembered of `paths`: path -> (size, mtime_ns, id)."""
-        if not self.path.exists():
+        if not is_file(self.path):
             return {}
         out: dict[str, tuple[int, int, str]] = {}
         try:
             with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
                 for start in range(0, len(paths), _BATCH):
-                    some = paths[start : start + _BATCH]
+                    some = {_text(p): p for p in paths[start : start + _BATCH]}
                     marks = ",".join("?" * len(some))
                     query = f"SELECT path, size, mtime_ns, id FROM files WHERE path IN ({marks})"
-                    out.update({p: (size, mtime, i) for p, size, mtime, i in db.execute(query, some) if _sound(i)})
+                    _bound(db)
+                    found = db.execute(query, list(some)).fetchmany(len(some))
+                    out.update({some[p]: (size, mtime, i) for p, size, mtime, i in found if p in some and _sound(i)})
         except sqlite3.Error:
             return {}
         return out
@@ -96,11 +102,29 @@ class Memo:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError:
             return
+        if os.path.lexists(self.path) and not is_file(self.path):
+            return
         with closing(sqlite3.connect(self.path, timeout=5)) as db:
             db.execute("PRAGMA journal_mode = DELETE")
             db.execute(_SCHEMA)
-            db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
+            _bound(db)
+            db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", ((_text(p), *rest) for p, *rest in rows))
             db.commit()
+
+
+def _text(path: str) -> str:
+    """The path as sqlite can hold it: a name that is not UTF-8 is spelled in hex."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return f"hex:{os.fsencode(path).hex()}"
+    return path
+
+
+def _bound(db: sqlite3.Connection) -> None:
+    # A memo that somebody else wrote may call an endless view or trigger "files".
+    deadline = time.monotonic() + _SECONDS
+    db.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
 
 
 def _sound(text: object) -> bool:
@@ -109,15 +133,18 @@ def _sound(text: object) -> bool:
 
 def _stat(path: Path) -> os.stat_result:
     try:
-        return path.stat()
+        found = path.stat()
     except OSError as error:
         raise DataError(f"the image {path} cannot be read ({error.strerror}); restore it or remove its row") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise DataError(f"the image {path} is not a regular file; remove it")
+    return found
 
 
 def _hash(path: Path) -> str:
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with opened(path, what="the image") as file:
             while block := file.read(_CHUNK):
                 digest.update(block)
     except OSError as error:

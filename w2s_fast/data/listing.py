@@ -14,7 +14,10 @@ from w2s_fast.data import Source
 from w2s_fast.data.decode import pil_route
 from w2s_fast.data.identity import identify
 from w2s_fast.data.manifest import Manifest, checked_names
-from w2s_fast.data.paths import BRACES, existing_folder, expand_files, inside
+from w2s_fast.data.paths import BRACES, existing_folder, expand_files, inside, is_file, read_bounded
+
+MAX_LIST = 256 << 20
+"""Bytes of the largest list that is read: some four million rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +79,7 @@ def open_list(
 
 def _read(file: Path, split: str, root: Path) -> list[_Line]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"the list {file} cannot be read ({error.strerror})") from None
+        text = read_bounded(file, limit=MAX_LIST, what="the list").decode("utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(f"the list {file} is not UTF-8; save it as UTF-8") from None
     out: list[_Line] = []
@@ -89,7 +90,7 @@ def _read(file: Path, split: str, root: Path) -> list[_Line]:
             continue
         uri, label = _parse(line, where)
         path = inside(root / os.path.normpath(uri), root, what=f"{where}: {uri!r}")
-        if not path.is_file():
+        if not is_file(path):
             raise DataError(f"{where}: the image {path} does not exist; mend the line, or set --root")
         out.append(_Line(uri=path.relative_to(root).as_posix(), label=label, split=split, where=where))
     return out

@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 
 from w2s_fast.core.errors import DataError
 from w2s_fast.core.hashing import digest_ids, digest_json
+from w2s_fast.data.paths import read_bounded
 
 SPLITS = ("train", "test", "")
 """Names of the official split: D_train, the pool D_test, and no official split."""
+
+MAX_NAMES = 16 << 20
+"""Bytes of the largest file of class names that is read."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,6 +43,8 @@ class Manifest:
     groups: tuple[str, ...]
     defaults: dict[str, Any] = field(default_factory=dict[str, Any])
     decode: dict[str, Any] = field(default_factory=dict[str, Any])
+    packed: bool = False
+    """Whether `uris` name members of tar files instead of files."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -77,9 +83,7 @@ def checked_names(names: Sequence[str] | None, count: int, *, where: str) -> tup
 def read_names(path: str | Path) -> tuple[str, ...]:
     """Class names from a file: one a line in label order, UTF-8 (a BOM is fine), blank lines at the end dropped."""
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise DataError(f"the class-names file {path} cannot be read ({error.strerror})") from None
+        lines = read_bounded(Path(path), limit=MAX_NAMES, what="the class-names file").decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise DataError(f"the class-names file {path} is not UTF-8; save it as UTF-8") from None
     names = [line.strip() for line in lines]
@@ -110,6 +114,8 @@ def _check(m: Manifest) -> None:
         raise DataError(f"{m.name}: the split {unknown!r} is neither 'train', 'test' nor empty")
     if len(set(m.classes)) != k:
         raise DataError(f"{m.name}: two classes have the same name; class names must differ")
+    if odd := next((c for c in m.classes if any(ord(x) < 32 or 0xD800 <= ord(x) < 0xE000 for x in c)), None):
+        raise DataError(f"{m.name}: the class name {odd!r} is not plain UTF-8 text on one line; rename the class")
     if k < 2:
         what = f"only one class ({m.classes[0]!r})" if k else "no classes"
         raise DataError(f"{m.name}: {what} in {m.root}; a classification data set needs at least two")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
+import stat
 from difflib import get_close_matches
 from glob import glob
 from pathlib import Path
+from typing import BinaryIO
 
-from w2s_fast.core.errors import DataError
+from w2s_fast.core.errors import DataError, Unreadable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 BRACES = "{train,test}"
@@ -22,16 +25,62 @@ def is_image(name: str) -> bool:
 
 def inside(path: Path, root: Path, *, what: str) -> Path:
     """`path` itself if it lies in `root` (resolved) once its links and dots are resolved, else a `DataError`."""
-    resolved = path.resolve()
+    try:
+        resolved = path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name that no file can have
+        raise DataError(f"{what} leads nowhere ({_why(error)}); correct the path") from None
     if not resolved.is_relative_to(root):
         raise DataError(f"{what} leads to {resolved}, outside the root {root}; copy the file in or set --root")
     return path
 
 
+def read_bounded(path: Path, *, limit: int, what: str) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes; `DataError` for anything else, and nothing blocks.
+
+    More than `limit` bytes of an image are `Unreadable`: a property of the content.
+    """
+    with opened(path, what=what) as file:
+        try:
+            content = file.read(limit + 1)
+        except OSError as error:
+            raise DataError(f"{what} {path} cannot be read ({error.strerror}); restore it or remove its row") from None
+    if len(content) > limit:
+        raise Unreadable(f"{what} {path} is larger than {limit >> 20} MiB; remove it or make it smaller")
+    return content
+
+
+def opened(path: Path, *, what: str) -> BinaryIO:
+    """A regular file open for reading; pipes and devices are refused without waiting for whoever feeds them."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{what} {path} cannot be read ({_why(error)}); restore it or remove its row") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise DataError(f"{what} {path} is not a regular file; remove it")
+    return os.fdopen(fd, "rb")
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file of this name; False too for names that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)[:200]
+
+
 def existing_folder(location: str, *, what: str) -> Path:
     """The resolved folder that `location` names, or a `DataError`."""
     path = Path(location).expanduser()
-    if not path.exists():
+    try:
+        there = path.exists()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{what}: no folder can have this name ({_why(error)}); correct the path") from None
+    if not there:
         there = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
         close = get_close_matches(path.name, there, n=1)
         hint = f"; did you mean {path.parent / close[0]}?" if close else ""

@@ -11,8 +11,10 @@ from typing import Any
 
 from w2s_fast.core.hashing import digest_json
 from w2s_fast.core.version import CODE
+from w2s_fast.store.files import read_regular
 
 FOLDER = "textless"
+MAX_NOTE = 1 << 16
 
 
 def remember(cache: Path, asked: Sequence[Any], reason: str, weights: Sequence[str | Path]) -> None:
@@ -29,10 +31,10 @@ def remember(cache: Path, asked: Sequence[Any], reason: str, weights: Sequence[s
 def recall(cache: Path, asked: Sequence[Any]) -> str | None:
     """The reason noted by this version of the package, if the weight files are those of then; else None."""
     try:
-        note = json.loads(_file(cache, asked).read_text(encoding="utf-8"))
+        note = json.loads(read_regular(_file(cache, asked), limit=MAX_NOTE))
         same = note["code"] == CODE and all(_stamp(w[0]) == w for w in note["weights"])
         return str(note["reason"]) if same else None
-    except (OSError, ValueError, TypeError, KeyError, IndexError):
+    except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
         return None
 
 
