@@ -57,12 +57,12 @@ class Row(TypedDict, total=False):
     n_train: int
     n_test: int
     optimizer: str
-    schedule: str
+    schedule: str | None
     lr: float | None
     warmup: float | None
     weight_decay: float | None
     epochs: int
-    batch_size: int
+    batch_size: int | None
     tau_s: float | None
     tau_w: float | None
     precision: str

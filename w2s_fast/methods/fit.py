@@ -23,6 +23,7 @@ from w2s_fast.methods.score import Scored, score
 from w2s_fast.methods.settings import Point, Settings, grid_of, passed_on
 from w2s_fast.methods.task import Task
 from w2s_fast.train import Fit, Run, fit_heads
+from w2s_fast.train.solver import Ridge, make_solver
 
 SPLITS = ("rotate", "fixed", "paper")
 SUPERVISIONS = ("weak", "gt")
@@ -188,7 +189,9 @@ def runs_of(task: Task, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Run]:
 
 def threads_for(task: Task, arms: Sequence[Arm]) -> int:
     """One thread where a step's product is so small that threads would mostly wait for each other."""
-    largest = max((arm.settings.batch_size or 0) for arm in arms) * task.features.shape[1] * len(task.classes)
+    full = any(make_solver(arm.settings.solver).full_batch for arm in arms)
+    rows = len(task.features) if full else max((arm.settings.batch_size or 0) for arm in arms)
+    largest = rows * task.features.shape[1] * len(task.classes)
     return torch.get_num_threads() if largest >= SHARED_PRODUCT else 1
 
 
@@ -239,18 +242,29 @@ def _ceiling_head(head: Spec) -> Spec:
     return head
 
 
+def _is_closed_form(settings: Settings) -> bool:
+    return isinstance(make_solver(settings.solver), Ridge)
+
+
 def _ceilings(task: Task, arms: Sequence[Arm]) -> list[Arm]:
-    """One ceiling per head, settings and seed of the arms; both standard heads at least, so that a best one exists."""
+    """One ceiling per head, settings and seed of the arms; both standard heads at least, so that a best one exists.
+
+    Under solver `ridge`, which has no other loss, the ceiling of the linear head is `brier` on ground truth, and the
+    prototype's is trained as if no solver and no weight decay were given.
+    """
     first = arms[0].settings
     wanted = {(str(_ceiling_head(arm.method.head)), arm.settings): None for arm in arms}
     for name in CEILING_HEADS:
-        if not any(parse(head).name == name and settings == first for head, settings in wanted):
+        settings = first
+        if name != "linear" and _is_closed_form(first):
+            settings = replace(first, solver=Settings.solver, weight_decay=Settings.weight_decay)
+        if not any(parse(head).name == name and one == settings for head, one in wanted):
             head = "prototype(init='random')" if name == "prototype" and task.text is None else name
-            wanted[head, first] = None
+            wanted[head, settings] = None
     names = _ceiling_names(list(wanted))
     return [
         Arm(
-            method=Method(name=name, head=parse(head), loss=Spec(name="ce")),
+            method=Method(name=name, head=parse(head), loss=Spec(name="brier" if _is_closed_form(settings) else "ce")),
             settings=settings,
             seed=seed,
             weak_seed=None,
