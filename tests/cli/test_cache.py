@@ -56,3 +56,48 @@ def test_a_bank_that_cannot_be_opened_is_listed_and_verified(said: Said, cache: 
     assert code == 0 and "complete.json" in problem
     assert "problem" in said("cache", "ls")[1]
     assert said("cache", "verify")[0] == 1
+
+
+def test_repair_and_extract_mend_what_is_damaged(said: Said, cache: Path, tmp_path: Path) -> None:
+    bank = next(k.parent for k in cache.glob("v1/??/*/key.json") if b'"kind":"images"' in k.read_bytes())
+    digest = json.loads(said("cache", "info", bank.name)[1])["digest"]
+    code, out, err = said("cache", "repair", bank.name[:8])
+    assert (code, out) == (0, "") and "nothing is damaged" in err
+    next(bank.rglob("features/c/0/0")).write_bytes(b"short")
+    code, out, err = said("cache", "repair", bank.name, "--json")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [r["rows"] for r in records] == [None, [0, 8]] and "w2s-fast extract --data" in err
+    described = json.loads(said("cache", "info", bank.name)[1])
+    assert (described["complete"], described["rows"]) == (False, 0) and described["ingredients"]["kind"] == "images"
+    data = f"imagefolder:{tmp_path / 'pics'}"
+    code, out, _ = said("extract", "--data", data, "--model", "drawn:clip", "--json")
+    assert code == 0 and json.loads(out.splitlines()[0])["digest"] == digest
+    code, out, err = said("cache", "gc", "--json")
+    assert (code, out) == (0, "") and "0 removed" in err
+    code, out, err = said("cache", "gc", "--older-than", "0", "--dry-run", "--json")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert len(records) == 3 and not any(r["removed"] for r in records) and "3 would go" in err
+    assert said("cache", "gc", "--older-than", "0")[0] == 0
+    assert not list(cache.rglob(".tmp-*")) and said("cache", "verify", "--deep")[0] == 0
+    assert said("cache", "gc", "--older-than", "-1")[0] == 2
+
+
+def test_recompute_encodes_rows_again(said: Said, cache: Path, tmp_path: Path) -> None:
+    code, out, err = said("cache", "verify", "--recompute", "3", "--json")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and sorted(r["recomputed"]["rows"] for r in records) == [2, 3]
+    assert all(r["recomputed"]["min_cosine"] > 0.9999 for r in records) and err.count("encoded again") == 2
+    (tmp_path / "pics").rename(tmp_path / "moved")
+    code, out, _ = said("cache", "verify", "--recompute", "3", "--json")
+    assert code == 1 and sum(json.loads(line)["problem"] is not None for line in out.splitlines()) == 1
+    assert said("cache", "verify", "--recompute", "3", "--data", f"imagefolder:{tmp_path / 'moved'}")[0] == 0
+    assert said("cache", "verify", "--data", "x")[0] == 2
+
+
+def test_why_names_the_ingredient(said: Said, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "pics" / "axe" / "0.png").unlink()
+    data = f"imagefolder:{tmp_path / 'pics'}"
+    assert said("extract", "--data", data, "--model", "drawn:clip")[0] == 0
+    a, b = (k.parent.name for k in cache.glob("v1/??/*/key.json") if b'"kind":"images"' in k.read_bytes())
+    code, out, _ = said("cache", "why", a, b, "--json")
+    assert code == 0 and [json.loads(line)["ingredient"] for line in out.splitlines()] == ["rows"]

@@ -39,7 +39,7 @@ _Item = tuple[int, list[Tensor], str | None, str | None]
 
 
 class _Prepared(Dataset[_Item]):
-    def __init__(self, manifest: Manifest, rows: range, encoders: Sequence[Encoder]) -> None:
+    def __init__(self, manifest: Manifest, rows: Sequence[int], encoders: Sequence[Encoder]) -> None:
         self.manifest, self.rows = manifest, rows
         wanted = [canonical_json(e.preprocess) for e in encoders]
         distinct = list(dict.fromkeys(wanted))
@@ -72,9 +72,9 @@ class _Prepared(Dataset[_Item]):
 
 
 def batches(
-    manifest: Manifest, rows: range, encoders: Sequence[Encoder], *, batch_size: int, workers: int
+    manifest: Manifest, rows: Sequence[int], encoders: Sequence[Encoder], *, batch_size: int, workers: int
 ) -> Iterator[ImageBatch]:
-    """The rows in order, `batch_size` at a time; every image is decoded once, and prepared once per distinct way.
+    """The given rows, `batch_size` at a time; every image is decoded once, and prepared once per distinct way.
 
     Contents that are no image are a batch's `reasons`; `DataError` for a file that is gone, locked or changed.
     """

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from w2s_fast.core.errors import CacheError, UsageError
+from w2s_fast.core.errors import BankMissing, CacheError, UsageError
+from w2s_fast.core.hashing import canonical_json
 from w2s_fast.store import layout
-from w2s_fast.store.bank import Bank, iter_commits, open_key
+from w2s_fast.store.bank import Bank, iter_commits, open_key, read_ingredients
 from w2s_fast.store.refs import Ref, list_refs
 
 _ABSENT = object()
@@ -68,6 +69,35 @@ def find_key(prefix: str, *, cache: str | Path | None = None) -> str:
         found = "no bank's key begins" if not keys else f"{len(keys)} banks' keys begin"
         raise UsageError(f"{found} with {prefix!r} in {layout.store_root(cache)}; list them with: w2s-fast cache ls")
     return keys[0]
+
+
+def ingredients_of(key: str, *, cache: str | Path | None = None) -> dict[str, Any]:
+    """What the key of a bank is made of, be the bank complete or not; BankMissing, or `Damaged` key.json."""
+    folder = layout.bank_dir(cache, key)
+    if not layout.key_file(folder).exists():
+        raise BankMissing(f"no bank {key[:12]} in {layout.store_root(cache)}; list them with: w2s-fast cache ls")
+    return read_ingredients(folder)
+
+
+def describe(key: str, *, cache: str | Path | None = None) -> dict[str, Any]:
+    """What `w2s-fast cache info` prints; of an incomplete bank the ingredients and what is committed so far."""
+    folder = layout.bank_dir(cache, key)
+    ingredients = ingredients_of(key, cache=cache)
+    bank = open_key(key, cache=cache) if layout.complete_file(folder).exists() else None
+    commits = [p.commit for p in bank.parts] if bank else list(iter_commits(folder))
+    return {
+        "key": key,
+        "complete": bank is not None,
+        "rows": sum(c.rows for c in commits),
+        "dim": bank.dim if bank else None,
+        "digest": bank.digest if bank else None,
+        "references": [{"model": r.model, "data": r.data} for r in list_refs(cache) if r.key == key],
+        # rows of batches of another size, or from another device, are not bit-equal
+        "mixed_parts": len({canonical_json(c.producer) for c in commits}) > 1,
+        "parts": [{"rows": [c.start, c.stop], "directory": c.directory, **c.producer} for c in commits],
+        "failures": [dict(f) for c in commits for f in c.failures],
+        "ingredients": ingredients,
+    }
 
 
 def differences(a: Bank | Mapping[str, Any], b: Bank | Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
