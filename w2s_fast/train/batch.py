@@ -11,7 +11,7 @@ from torch import Tensor
 
 from w2s_fast.losses.supervision import Batch, Supervision
 
-Read = Callable[[Supervision, Tensor], Tensor | None]
+Whole = Callable[[Supervision], Tensor | None]
 
 MOST_TABLES = 1 << 31
 """Bytes of looked-up tables (probabilities per supervision and temperature) that a call keeps."""
@@ -36,13 +36,32 @@ class Tables:
         """The weak label i[N]."""
         return self._table(("label", id(s)), s, lambda b: b.label(), 2 * s.n)
 
+    def joined(self, name: Any, supervisions: Sequence[Supervision], whole: Whole) -> tuple[Tensor, Tensor] | None:
+        """The tables of unlike supervisions in one, and where each run's begins i[R, 1]; None if too large."""
+        distinct = {id(s): s for s in supervisions}
+        key = (name, *distinct)
+        if key not in self._known:
+            tables = [whole(s) for s in distinct.values()]
+            there = [t for t in tables if t is not None]
+            fits = len(there) == len(tables) and self._take(sum(t.nbytes for t in there))
+            self._known[key] = torch.cat(there) if fits else None
+        table = self._known[key]
+        if table is None:
+            return None
+        n = table.shape[0] // len(distinct)
+        place = {number: at * n for at, number in enumerate(distinct)}
+        return table, torch.tensor([[place[id(s)]] for s in supervisions], device=table.device)
+
     def _table(self, key: Any, s: Supervision, compute: Callable[[Batch], Tensor], size: int) -> Tensor | None:
         if key not in self._known:
-            added = size * 4
-            fits = s.weak.ndim == 2 and self._bytes + added <= MOST_TABLES
-            self._bytes += added if fits else 0
+            fits = s.weak.ndim == 2 and self._take(size * s.weak.itemsize)
             self._known[key] = _by_chunks(s.weak, compute) if fits else None
         return self._known[key]
+
+    def _take(self, size: int) -> bool:
+        fits = self._bytes + size <= MOST_TABLES
+        self._bytes += size if fits else 0
+        return fits
 
 
 def _by_chunks(weak: Tensor, compute: Callable[[Batch], Tensor], rows: int = 8192) -> Tensor:
@@ -51,13 +70,24 @@ def _by_chunks(weak: Tensor, compute: Callable[[Batch], Tensor], rows: int = 819
 
 
 class Gathered(Batch):
-    """The batch of runs `start` to `stop` of a stack, for row numbers i[b] (shared by all runs) or i[r, b]."""
+    """The batch of a slice's runs, for row numbers i[b] (shared by all runs) or i[r, b].
+
+    columns is kept from step to step, cache lasts one step and is shared by all slices of a stack.
+    """
+
+    _supervisions: tuple[Supervision, ...]
+    _alike: bool
+    _tables: Tables
+    _rows: Tensor
+    _columns: dict[Any, Any]
+    _cache: dict[Any, Tensor]
 
     def __init__(
         self,
         *,
-        supervisions: Sequence[Supervision],
+        supervisions: tuple[Supervision, ...],
         tables: Tables,
+        columns: dict[Any, Any],
         rows: Tensor,
         valid: Tensor | None,
         t: Tensor,
@@ -70,6 +100,7 @@ class Gathered(Batch):
             _alike=all(s is one for s in supervisions),
             _tables=tables,
             _rows=rows,
+            _columns=columns,
             _cache=cache,
             valid=valid,
             t=t,
@@ -78,58 +109,72 @@ class Gathered(Batch):
 
     @cached_property
     def weak(self) -> Tensor:  # type: ignore[override]
-        found = self._of("weak", lambda s, i: s.logits(i))
+        picked = any(s.pick is not None for s in self._supervisions)
+        found = self._column("weak", _weak) if not picked else self._each(lambda s, i: s.logits(i))
         assert found is not None
         return found
 
     @cached_property
     def prior(self) -> Tensor | None:  # type: ignore[override]
-        return self._of("prior", lambda s, i: _pick(s.prior, i))
+        return self._column("prior", lambda s: s.prior)
 
     @cached_property
     def labels(self) -> Tensor | None:  # type: ignore[override]
-        return self._of("labels", lambda s, i: _pick(s.labels, i))
+        return self._column("labels", lambda s: s.labels)
 
     @cached_property
     def weight(self) -> Tensor | None:  # type: ignore[override]
-        return self._of("weight", lambda s, i: _pick(s.weight, i))
+        return self._column("weight", lambda s: s.weight)
 
     def probs(self, tau: float | Tensor) -> Tensor:
-        found = None if isinstance(tau, Tensor) else self._looked_up("probs", tau)
+        found = None if isinstance(tau, Tensor) else self._column(("probs", tau), lambda s: self._tables.probs(s, tau))
         return super().probs(tau) if found is None else found
 
     def neg_entropy(self, tau: float | Tensor) -> Tensor:
-        found = None if isinstance(tau, Tensor) else self._looked_up("neg_entropy", tau)
+        if isinstance(tau, Tensor):
+            return super().neg_entropy(tau)
+        found = self._column(("neg_entropy", tau), lambda s: self._tables.neg_entropy(s, tau))
         return super().neg_entropy(tau) if found is None else found
 
     def label(self) -> Tensor:
-        found = self._looked_up("label")
+        found = self._column("label", self._tables.label)
         return super().label() if found is None else found
 
-    def _looked_up(self, name: str, *arguments: float) -> Tensor | None:
-        tables = {id(s): getattr(self._tables, name)(s, *arguments) for s in self._supervisions}
-        if any(table is None for table in tables.values()):
-            return None
-        return self._of((name, *arguments), lambda s, i: tables[id(s)].index_select(0, i))
-
-    def _of(self, key: Any, read: Read) -> Tensor | None:
+    def _column(self, name: Any, whole: Whole) -> Tensor | None:
+        """This batch's part of a table over all rows, which each supervision has or has not."""
         rows, supervisions = self._rows, self._supervisions
-        one, runs = supervisions[0], len(supervisions)
-        if rows.ndim == 1 and self._alike:
-            key = (key, id(one))
-            if key not in self._cache:
-                found = read(one, rows)
-                if found is None:
-                    return None
-                self._cache[key] = found
-            return self._cache[key].expand(runs, *self._cache[key].shape)
-        part = rows.expand(runs, -1) if rows.ndim == 1 else rows
+        one = supervisions[0]
         if self._alike:
-            found = read(one, part.reshape(-1))
-            return None if found is None else found.view(*part.shape, *found.shape[1:])
-        each = [read(s, part[r]) for r, s in enumerate(supervisions)]
-        return None if each[0] is None else torch.stack([e for e in each if e is not None])
+            key = (name, id(one))
+            if rows.ndim == 1 and key in self._cache:
+                found = self._cache[key]
+            else:
+                table = whole(one)
+                if table is None:
+                    return None
+                found = table.index_select(0, rows.reshape(-1)).view(*rows.shape, *table.shape[1:])
+            if rows.ndim == 1:
+                self._cache[key] = found
+                found = found.expand(len(supervisions), *found.shape)
+            return found
+        if name not in self._columns:
+            self._columns[name] = self._tables.joined(name, supervisions, whole)
+        joined = self._columns[name]
+        if joined is None:
+            return None if whole(one) is None else self._each(lambda s, i: _rows(whole(s), i))
+        table, first = joined
+        return table.index_select(0, (rows + first).reshape(-1)).view(len(first), -1, *table.shape[1:])
+
+    def _each(self, read: Callable[[Supervision, Tensor], Tensor]) -> Tensor:
+        """Run by run."""
+        rows = self._rows.expand(len(self._supervisions), -1)
+        return torch.stack([read(s, rows[r]) for r, s in enumerate(self._supervisions)])
 
 
-def _pick(table: Tensor | None, rows: Tensor) -> Tensor | None:
-    return None if table is None else table.index_select(0, rows)
+def _weak(s: Supervision) -> Tensor:
+    return s.weak
+
+
+def _rows(table: Tensor | None, rows: Tensor) -> Tensor:
+    assert table is not None
+    return table.index_select(0, rows)

@@ -14,9 +14,9 @@ from torch import Tensor
 from w2s_fast.core.errors import TrainError, UsageError, nearest
 from w2s_fast.heads.head import Features, Start
 from w2s_fast.losses.supervision import Supervision
+from w2s_fast.train.batch import Tables
 from w2s_fast.train.checks import check_inputs, check_rows
 from w2s_fast.train.evaluate import MOST_LOGITS
-from w2s_fast.train.batch import Tables
 from w2s_fast.train.features import prepared
 from w2s_fast.train.full import check_full, live_of
 from w2s_fast.train.gemm import PRECISIONS
@@ -46,9 +46,9 @@ def fit_heads(
     """Train every run and yield its `Fit` when it ends, in no promised order (`Fit.index` is the place in `runs`).
 
     x: features f[N, d], a tensor or an object that streams batches. truth: i[N], -1 = unknown; read for scoring only.
-    precision: `fp32` (IEEE), `tf32` (on CUDA; elsewhere it is fp32), `bf16` (operands of products; the rest is single)
-    or `fp64`. Test rows are scored in every epoch only for `test_best`. on_progress is told (runs done, runs in all). All arguments are checked before
-    the first run starts; raises `UsageError`, `SpecError` or `TrainError`.
+    precision: `fp32` (IEEE), `tf32` (on CUDA; elsewhere fp32), `bf16` (operands of products; the rest is single) or
+    `fp64`. Test rows are scored in every epoch only for `test_best`. on_progress is told (runs done, runs in all). All
+    arguments are checked before the first run starts; raises `UsageError`, `SpecError` or `TrainError`.
     """
     if not isinstance(x, Tensor) and not hasattr(x, "batches"):
         raise UsageError(

@@ -16,7 +16,9 @@ from w2s_fast.train.run import Run, Setup, SplitRows, resolve
 Stack = tuple[Run, ...]
 """Runs of one head class, input scale, batch size and solver."""
 
-CPU_STACK = 4
+CPU_STACK = 32
+CPU_BYTES = 1 << 20
+"""Bytes of a step's largest tensor on a CPU, so that a step stays in the cache: one run where k or d is large."""
 GPU_STACK = 128
 
 
@@ -25,8 +27,8 @@ def plan(
 ) -> list[Stack]:
     """Runs as stacks, each sorted by (split, seed) and then by loss.
 
-    On a CPU a stack holds up to four runs that share all batches (larger ones leave the cache). On a GPU stacks
-    mix splits and seeds, up to 128. Either is as wide as half of the free memory and the head's `max_stack` allow.
+    Stacks mix splits and seeds. On a CPU they hold up to 32 runs while a step's tensors stay in the cache, on a GPU up
+    to 128. Either is as wide as half of the free memory and the head's `max_stack` allow.
     """
     setups = [resolve(index, run) for index, run in enumerate(runs)]
     return [tuple(s.run for s in stack) for stack in group(setups, d=d, k=k, device=torch.device(device))]
@@ -44,14 +46,7 @@ def group(setups: Sequence[Setup], *, d: int, k: int, device: torch.device) -> l
         members.sort(key=lambda s: (s.run.split, s.run.seed, rank[s.index], s.index))
         solver = members[0].solver
         widest = solver.stack or _widest(members[0], d=d, k=k, device=device)
-        open_key: tuple[int, int] | None = None
-        for setup in members:
-            key = (setup.run.split, setup.run.seed)
-            shares = device.type != "cpu" or key == open_key or solver.full_batch
-            if not shares or not stacks or len(stacks[-1]) >= widest or open_key is None:
-                stacks.append([])
-            stacks[-1].append(setup)
-            open_key = key
+        stacks += [members[at : at + widest] for at in range(0, len(members), widest)]
     return stacks
 
 
@@ -70,7 +65,10 @@ def _hashable(value: Any) -> Any:
 
 def _widest(setup: Setup, *, d: int, k: int, device: torch.device) -> int:
     head: Head = setup.head
-    limit = CPU_STACK if device.type == "cpu" else GPU_STACK
+    limit = GPU_STACK
+    if device.type == "cpu":
+        b = setup.run.batch_size
+        limit = max(1, min(CPU_STACK, CPU_BYTES // (4 * max(b * k, k * d, b * d))))
     free = free_bytes(device)
     if free is not None:
         limit = max(1, min(limit, int(free / 2 / run_bytes(setup, d=d, k=k))))

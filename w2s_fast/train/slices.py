@@ -27,6 +27,7 @@ class Slice:
     supervisions: tuple[Supervision, ...]
     memory: dict[str, Tensor]
     tables: Tables
+    columns: dict[Any, Any]
     w_gt: Real
     tau_gt: Real
     has_gt: bool
@@ -45,6 +46,7 @@ class Slice:
         return Gathered(
             supervisions=self.supervisions,
             tables=self.tables,
+            columns=self.columns,
             rows=rows if rows.ndim == 1 else rows[self.start : self.stop],
             valid=None if valid is None else valid[self.start : self.stop],
             t=t[self.start : self.stop],
@@ -142,6 +144,7 @@ def make_slices(
                 supervisions=tuple(theirs),
                 memory=memory,
                 tables=tables,
+                columns={},
                 w_gt=torch.tensor(weights, dtype=dtype, device=device).view(-1, 1, 1),
                 tau_gt=torch.tensor([s.head.tau_s for s in members], dtype=dtype, device=device).view(-1, 1, 1),
                 has_gt=any(w > 0 for w in weights),
