@@ -23,7 +23,9 @@ THREE = {
     "aux_conf": [f"aux_conf(harden='balanced', tau_s=1, {a})" for a in ("alpha=.2", "warmup=0", "alpha=1, warmup=1")],
     "aux_conf uniform": ["aux_conf(balance_to='uniform', tau_s=.5)"] * RUNS,
     "aux_conf argmax": ["aux_conf(harden='argmax', tau_s=.5, warmup=.9)"] * RUNS,
-    "aux_conf_argmax": [f"aux_conf_argmax(tau_s={s}, {a})" for s, a in ((1, "warmup=.9"), (2, "warmup=0"), (1, "alpha=1"))],
+    "aux_conf_argmax": [
+        f"aux_conf_argmax(tau_s={s}, {a})" for s, a in ((1, "warmup=.9"), (2, "warmup=0"), (1, "alpha=1"))
+    ],
     "adapt_conf": [f"adapt_conf(tau_s=1, {a})" for a in ("T=.1", "ramp=.8", "T=3, tau_w=2, ramp=.05")],
     "adapt_conf of one": ["adapt_conf(T=.3, tau_s=.5, tau_w=2, ramp=.9)"] * RUNS,
     "adapt_conf flip": [f"adapt_conf(flip=True, tau_s=1, {a})" for a in ("T=1", "T=2, ramp=1", "T=5, tau_w=2")],

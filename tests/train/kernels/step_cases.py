@@ -96,7 +96,9 @@ def test_without_decay_nothing_shrinks():
         for knobs, _ in schedule(solver, False):
             grad = torch.randn(RUNS, 5, dtype=torch.float64, generator=g)
             solver.update(wanted, grad, exact, {**knobs, **solver.undecayed}, None)
-            adam.update(solver, p, grad.float(), state, {n: x for n, x in single(knobs).items() if n in ("move", "root")})
+            adam.update(
+                solver, p, grad.float(), state, {n: x for n, x in single(knobs).items() if n in ("move", "root")}
+            )
             assert near(p, wanted)
 
 
@@ -180,9 +182,7 @@ def test_backward_adam_and_forward_in_one_pass(spec, idle):
         leaf = wanted.clone().requires_grad_(True)
         (dc,) = torch.autograd.grad(unit(leaf), leaf, dw)
         solver.update(wanted, dc, exact, knobs, active if idle else None)
-        unit_rows.step(
-            solver, c, dw.float(), state, single(knobs), active.float() if idle else None, w=w, low=low
-        )
+        unit_rows.step(solver, c, dw.float(), state, single(knobs), active.float() if idle else None, w=w, low=low)
         assert near(c, wanted)
         assert all(near(state[name], exact[name]) for name in state)
         assert near(w, unit(wanted))

@@ -1,4 +1,4 @@
-"""The kernels under Triton's interpreter, in a process of their own: the switch must be set before Triton is imported."""
+"""The kernels under Triton's interpreter, in a process of its own: the switch must be set before Triton is imported."""
 
 from __future__ import annotations
 

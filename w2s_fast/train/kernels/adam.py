@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import triton
@@ -14,6 +15,7 @@ from w2s_fast.train.kernels.launch import on
 from w2s_fast.train.solver import Adam, AdamW, Sgd, Solver
 
 _BLOCK = 1024
+_LAUNCH: dict[str, Any] = {"BLOCK": _BLOCK, "num_warps": 4, "enable_fp_fusion": True}
 
 
 def serves(solver: Solver) -> bool:
@@ -54,9 +56,8 @@ def update(
                 active,
                 n,
                 solver.momentum,
-                NESTEROV=solver.nesterov,
-                BLOCK=_BLOCK,
-                enable_fp_fusion=True,
+                **_LAUNCH,
+                **{"NESTEROV": solver.nesterov},
             )
             return
         assert isinstance(solver, Adam)
@@ -69,22 +70,23 @@ def update(
             knobs["move"],
             knobs["root"],
             knobs.get("l2"),
-            knobs.get("shrink"),
+            knobs.get("shrink") if isinstance(solver, AdamW) else None,
             active,
             n,
             1 - solver.beta1,
             solver.beta2,
             1 - solver.beta2,
             solver.eps,
-            BLOCK=_BLOCK,
-            enable_fp_fusion=True,
+            **_LAUNCH,
         )
 
 
 def _check(p: Tensor, state: Theta, knobs: Mapping[str, Tensor], active: Tensor | None) -> None:
     for x in (p, *state.values(), *knobs.values(), *(() if active is None else (active,))):
         if x.dtype != torch.float32 or x.shape[:1] != p.shape[:1] or not x.is_contiguous():
-            raise ValueError(f"a tensor {tuple(x.shape)} of {x.dtype} is not contiguous float32 with a lead of {len(p)}")
+            raise ValueError(
+                f"a tensor {tuple(x.shape)} of {x.dtype} is not contiguous float32 with a lead of {len(p)}"
+            )
 
 
 @triton.jit
@@ -123,7 +125,7 @@ def _adam(
     r = tl.program_id(1).to(tl.int64)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = at < n
-    if active_ptr is not None:
+    if active_ptr is not None:  # noqa: SIM102  (Triton would load in either case)
         if tl.load(active_ptr + r) == 0:
             return
     at = r * n + at
@@ -158,7 +160,7 @@ def _sgd(
     r = tl.program_id(1).to(tl.int64)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = at < n
-    if active_ptr is not None:
+    if active_ptr is not None:  # noqa: SIM102  (Triton would load in either case)
         if tl.load(active_ptr + r) == 0:
             return
     at = r * n + at

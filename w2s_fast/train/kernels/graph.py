@@ -27,11 +27,10 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """Records on a stream of its own; graphs that share `pool` share memory, and must not run at the same time."""
+    """Warms up and records on a stream of its own; replays are launched on the current one."""
 
-    def __init__(self, device: torch.device, pool: tuple[int, int] | None = None) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.pool = pool
         self.stream = torch.cuda.Stream(device)
 
     def warm(self, work: Callable[[], Tensor]) -> Tensor:
@@ -46,7 +45,7 @@ class CudaRecorder:
     def capture(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
         graph = torch.cuda.CUDAGraph()
         # thread_local: other threads may go on copying and allocating while this one records
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             out = work()
         return out, graph.replay
 
@@ -95,7 +94,7 @@ class EpochGraph:
         return self._work(self._buffers)
 
     def _fill(self, values: Mapping[str, Tensor]) -> None:
-        if not self._warm and not self._buffers:
+        if not self._buffers:
             self._buffers = {name: value.to(self._device, copy=True) for name, value in values.items()}
             return
         for name in self._buffers.keys() | values.keys():

@@ -35,7 +35,7 @@ class Kind:
     hardens: bool = False
 
     def numbers(self, loss: Loss, runs: int, *, device: torch.device | str) -> Tensor:
-        """tau_s, tau_w and `fields` of R runs, f32[R, 2 + len(fields)], from a loss of floats or of tensors [R, 1, 1]."""
+        """tau_s, tau_w and `fields` as f32[R, 2 + len(fields)], of a loss of floats or of tensors [R, 1, 1]."""
         columns: list[Tensor] = []
         for name in ("tau_s", "tau_w", *self.fields):
             number = getattr(loss, name)

@@ -1,8 +1,12 @@
 """Row softmax, target, gradient and value of a slice of runs in one pass over the logits."""
 
+# pyright: reportOperatorIssue=false
+# (Triton declares that its reductions may return tuples)
+
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -47,8 +51,8 @@ def value_and_dz(
     """factor * value f32[R, b], and factor * inverse * gradient by the logits [R, b, kp].
 
     z: logits f[R, b, kp], of which the first k columns count; offset f32[R, >= k] is added to them. numbers: from
-    `kind.numbers`, f32[R, .]. weak: raw logits f[M, >= k] of all rows; rows: i64[b] or i64[R, b] says which ones the batch
-    holds. t and inverse = 1 / B: f32[R]. factor: valid * weight f32[R, b]. own: self-labels i64[R, b] where
+    `kind.numbers`, f32[R, .]. weak: raw logits f[M, >= k] of all rows; rows: i64[b] or i64[R, b], those of the batch.
+    t and inverse = 1 / B: f32[R]. factor: valid * weight f32[R, b]. own: self-labels i64[R, b] where
     `kind.hardens`. value and dz are written in place where given (dz f32 or bf16); columns of dz beyond k become 0.
     Every tensor needs unit stride in its last axis only, so parts of longer tables are fine.
     """
@@ -58,6 +62,15 @@ def value_and_dz(
     _check(kind, numbers, z, weak, rows, k, own, dz, (t, inverse, factor, offset, value))
     block = max(16, triton.next_power_of_2(kp))
     tall = min(max(1, _TILE // block), triton.next_power_of_2(b))
+    launch: dict[str, Any] = {
+        "KIND": kind.name,
+        "FLAG": kind.flag,
+        "PLAIN": kind.plain,
+        "TALL": tall,
+        "BLOCK": block,
+        "num_warps": min(16, max(1, tall * block // _TILE)),
+        "enable_fp_fusion": True,
+    }
     with on(z):
         _rows[(triton.cdiv(b, tall), runs)](
             z,
@@ -89,13 +102,7 @@ def value_and_dz(
             factor.stride(0) if factor is not None else 0,
             own.stride(0) if own is not None else 0,
             offset.stride(0) if offset is not None else 0,
-            KIND=kind.name,
-            FLAG=kind.flag,
-            PLAIN=kind.plain,
-            TALL=tall,
-            BLOCK=block,
-            num_warps=min(16, max(1, tall * block // _TILE)),
-            enable_fp_fusion=True,
+            **launch,
         )
     return value, dz
 
@@ -116,10 +123,14 @@ def _check(
     if numbers.shape != (z.shape[0], 2 + len(kind.fields)) or dz.shape != z.shape:
         raise ValueError(f"numbers {tuple(numbers.shape)} or dz {tuple(dz.shape)} do not fit logits {tuple(z.shape)}")
     if kind.hardens != (own is not None):
-        raise ValueError(f"{kind.name}: own labels are {'missing; pass own' if kind.hardens else 'not read; pass none'}")
+        raise ValueError(
+            f"{kind.name}: own labels are {'missing; pass own' if kind.hardens else 'not read; pass none'}"
+        )
     for x in (numbers, z, weak, rows, own, dz, *real):
         if x is not None and x.stride(-1) != 1 and x.shape[-1] != 1:
-            raise ValueError(f"a tensor {tuple(x.shape)} has stride {x.stride(-1)} in its last axis; make it contiguous")
+            raise ValueError(
+                f"a tensor {tuple(x.shape)} has stride {x.stride(-1)} in its last axis; make it contiguous"
+            )
     for x in (*real, numbers):
         if x is not None and x.dtype != torch.float32:
             raise ValueError(f"a tensor {tuple(x.shape)} is {x.dtype}; the row kernel computes in float32")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import triton
@@ -12,7 +13,7 @@ from torch import Tensor
 from w2s_fast.core.protocols import Theta
 from w2s_fast.train.kernels.adam import moved
 from w2s_fast.train.kernels.launch import on
-from w2s_fast.train.solver import Adam
+from w2s_fast.train.solver import Adam, AdamW
 
 WIDEST = 8192
 """The longest row that one program holds."""
@@ -27,7 +28,7 @@ def normalise(c: Tensor, *, w: Tensor | None = None, low: Tensor | None = None) 
         w = torch.empty_like(c)
     _check(c, w, low)
     with on(c):
-        _normalise[(c[..., 0].numel(),)](c, w, low, c.shape[-1], **_shape(c))
+        _normalise[(c[..., 0].numel(),)](c, w, low, c.shape[-1], **_launch(c))
     out = low if w is None else w
     assert out is not None
     return out
@@ -41,7 +42,7 @@ def pull(c: Tensor, dw: Tensor, *, out: Tensor | None = None) -> Tensor:
     out = torch.empty_like(c) if out is None else out
     _check(c, dw, out)
     with on(c):
-        _pull[(c[..., 0].numel(),)](c, dw, out, c.shape[-1], **_shape(c))
+        _pull[(c[..., 0].numel(),)](c, dw, out, c.shape[-1], **_launch(c))
     return out
 
 
@@ -73,7 +74,7 @@ def step(
             knobs["move"],
             knobs["root"],
             knobs.get("l2"),
-            knobs.get("shrink"),
+            knobs.get("shrink") if isinstance(solver, AdamW) else None,
             active,
             k,
             d,
@@ -81,11 +82,11 @@ def step(
             solver.beta2,
             1 - solver.beta2,
             solver.eps,
-            **_shape(c),
+            **_launch(c),
         )
 
 
-def _shape(c: Tensor) -> dict[str, int]:
+def _launch(c: Tensor) -> dict[str, Any]:
     block = max(16, triton.next_power_of_2(c.shape[-1]))
     return {"BLOCK": block, "num_warps": min(16, max(1, block // 256)), "enable_fp_fusion": True}
 
@@ -160,7 +161,7 @@ def _step(
     r = tl.program_id(1).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     mask = columns < d
-    if active_ptr is not None:
+    if active_ptr is not None:  # noqa: SIM102  (Triton would load in either case)
         if tl.load(active_ptr + r) == 0:
             return
     at = (r * k + tl.program_id(0)) * d + columns
