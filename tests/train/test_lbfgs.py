@@ -289,3 +289,23 @@ def test_one_class_one_row_and_no_val_rows():
     t = task(n=30, k=1, d=4)
     (fit,) = fits(t, [Run(head="linear", loss="kd", solver="lbfgs", epochs=2)], [split([3], [], range(20, 30))])
     assert fit.status == "ok" and fit.curves["acc_test"][-1] == 1.0
+
+
+def test_reduced_precision_ends_early_and_near():
+    t = task()
+    run = Run(head="linear", loss="kd", solver="lbfgs", epochs=3, weight_decay=0.05)
+    exact, rough = (fits(t, [run], [thirds(t.n, 60)], precision=p)[0] for p in ("fp64", "bf16"))
+    assert rough.status == "ok"
+    assert rough.curves["loss"][-1] == pytest.approx(exact.curves["loss"][-1], rel=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_finds_the_same():
+    t = task()
+    runs = [Run(head=h, loss="kd", solver="lbfgs", epochs=3, weight_decay=0.05) for h in ("linear", "prototype")]
+    runs += [Run(head="linear", loss="brier", solver="ridge", epochs=1, weight_decay=w) for w in (0.0, 0.1)]
+    pairs = [fits(t, runs[i : i + 1], [thirds(t.n, 60)], device=d)[0] for i in (0, 2, 3) for d in ("cpu", "cuda")]
+    for a, b in zip(pairs[::2], pairs[1::2], strict=True):
+        assert gap({name: p.cpu() for name, p in b.theta["last"].items()}, a.theta["last"]) < 1e-5
+    assert fits(t, [runs[1]], [thirds(t.n, 60)], device="cuda", precision="fp32")[0].status == "ok"

@@ -13,6 +13,7 @@ from w2s_fast.core.protocols import Theta
 from w2s_fast.losses.supervision import Batch
 from w2s_fast.train.evaluate import MOST_LOGITS
 from w2s_fast.train.features import Resident
+from w2s_fast.train.gemm import single_precision
 from w2s_fast.train.live import Live
 from w2s_fast.train.solver import Lbfgs
 from w2s_fast.train.step import forward
@@ -35,7 +36,8 @@ class LbfgsLive(Live):
 
     t, by which losses warm up, is the part of epochs done, and stands still within an epoch. Losses that aim at the
     student's own predictions hold their targets while they differentiate, so their value is no integral of the
-    gradient; the line search then takes the shorter steps that it can find.
+    gradient; the line search then takes the shorter steps that it can find. In single precision the objective comes
+    within about 1e-6 of its optimum, under `bf16` the search ends at the noise of the products.
     """
 
     _parts: list[tuple[Tensor, Tensor, dict[Any, Tensor]]] | None = None
@@ -50,7 +52,7 @@ class LbfgsLive(Live):
         assert isinstance(solver, Lbfgs)
         t = torch.full((1, 1, 1), epoch / setup.run.epochs, dtype=world.dtype, device=world.device)
         objective, mean, slope = self._measure(t)
-        steepest = max(float(g.abs().max()) for g in slope.values())
+        steepest = float(torch.stack([g.abs().max() for g in slope.values()]).max())
         if not math.isfinite(objective + steepest):
             mean = math.nan
         elif steepest > solver.tolerance:
@@ -104,12 +106,13 @@ class LbfgsLive(Live):
         run, inverse = self.setups[0].run, 1 / self.setups[0].n_train
         total = torch.zeros((), dtype=torch.float64, device=self.world.device)
         slope = {name: torch.zeros_like(p) for name, p in self.theta.items()}
-        for x, batch in self._chunks(t):
-            z, back = forward(self.head, self.theta, x, 1)
-            value, dz, _ = self.slices[0].value_and_dz(z, batch, inverse)
-            total += value.sum(dtype=torch.float64)
-            for name, g in back(dz * inverse).items():
-                slope[name] += g
+        with single_precision(self.world.precision, self.world.device):
+            for x, batch in self._chunks(t):
+                z, back = forward(self.head, self.theta, x, 1)
+                value, dz, _ = self.slices[0].value_and_dz(z, batch, inverse)
+                total += value.sum(dtype=torch.float64)
+                for name, g in back(dz * inverse).items():
+                    slope[name] += g
         mean = total * inverse
         objective = mean.clone()
         for name, p in self.theta.items():
