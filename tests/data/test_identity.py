@@ -30,13 +30,13 @@ def files(tmp_path: Path) -> tuple[Path, list[str]]:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files whose bytes were read."""
     seen: list[Path] = []
-    honest = identity._hash
+    honest = identity.hash_content
 
     def watched(path: Path) -> str:
         seen.append(path)
         return honest(path)
 
-    monkeypatch.setattr(identity, "_hash", watched)
+    monkeypatch.setattr(identity, "hash_content", watched)
     return seen
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SOURCES: dict[str, str] = {
     "imagefolder": "w2s_fast.data.folder:SOURCE",
     "list": "w2s_fast.data.listing:SOURCE",
+    "wds": "w2s_fast.data.webdataset:SOURCE",
     "drawn": "w2s_fast.data.drawn_source:SOURCE",
 }
 """Source name -> "module:attribute" of its `Source`; the entry-point group `w2s_fast.sources` adds others."""
@@ -63,7 +64,7 @@ def open_manifest(
     class_names: str | Path | None = None,
     cache: str | Path | None = None,
 ) -> Manifest:
-    """The manifest of `<source>:<location>`: `imagefolder:/p`, `list:/p/clipart_{train,test}.txt`, `drawn:sketch`.
+    """The manifest of `<source>:<location>`: `imagefolder:/p`, `list:/p/clipart_{train,test}.txt`, `drawn:sketch`, ...
 
     `root` is what the lines of a list are relative to (default: its folder). `identity` is `content` (an id is the
     sha256 prefix of the bytes, remembered under `cache` by path, size and mtime) or `path` (relative path and size, for

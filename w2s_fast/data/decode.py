@@ -22,7 +22,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 MEMORY = 768 << 20
 """Bytes that decoding one image may take at its peak, the file's own bytes aside."""
 BYTES_PER_PIXEL = {"JPEG": 12, "PNG": 8, "BMP": 8, "WEBP": 16}
-"""Peak bytes for each pixel while an image of a format is decoded and made RGB, as measured in the worst mode: JPEG with
+"""Peak bytes for each pixel while an image is decoded and made RGB, as measured in the format's worst mode: JPEG with
 four components in many scans, whose coefficients are all kept; WEBP, whose decoder keeps two canvases."""
 MAX_BYTES = 128 << 20
 """Bytes of the largest image file that is read."""

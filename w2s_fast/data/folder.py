@@ -111,7 +111,9 @@ def _entries(folder: Path, name: str) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        raise DataError(f"{name}: the folder {folder} cannot be read ({error.strerror}); permit it or move it") from None
+        raise DataError(
+            f"{name}: the folder {folder} cannot be read ({error.strerror}); permit it or move it"
+        ) from None
 
 
 SOURCE = Source(open=open_folder, expand=expand_folders, on_disk=True)

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -37,24 +37,54 @@ def identify(
     paths = [root / uri for uri in uris]
     stats = [_stat(path) for path in paths]
     if identity == "path":
-        return number_repeats([row_id(f"{u}\n{s.st_size}".encode(errors="surrogatepass")) for u, s in zip(uris, stats, strict=True)])
+        sized = zip(uris, stats, strict=True)
+        return number_repeats([row_id(f"{u}\n{s.st_size}".encode(errors="surrogatepass")) for u, s in sized])
+    found = remembered(
+        [str(p) for p in paths], stats, lambda row: hash_content(paths[row]), cache=cache, threads=threads
+    )
+    return number_repeats(found)
+
+
+def remembered(
+    names: Sequence[str],
+    stats: Sequence[os.stat_result],
+    hash_row: Callable[[int], str],
+    *,
+    cache: str | Path | None,
+    threads: int | None = None,
+) -> list[str]:
+    """The id of each row, from the memo where the row's name has the size and mtime of then, else from `hash_row`."""
     memo = Memo(cache_root(cache) / MEMO)
-    known = memo.get([str(p) for p in paths])
+    known = memo.get(names)
     ids: dict[int, str] = {}
-    for row, (path, now) in enumerate(zip(paths, stats, strict=True)):
-        size, mtime, found = known.get(str(path), (-1, -1, ""))
+    for row, (name, now) in enumerate(zip(names, stats, strict=True)):
+        size, mtime, found = known.get(name, (-1, -1, ""))
         if (size, mtime) == (now.st_size, now.st_mtime_ns):
             ids[row] = found
-    todo = [row for row in range(len(paths)) if row not in ids]
+    todo = [row for row in range(len(names)) if row not in ids]
     with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
-        ids.update(zip(todo, pool.map(lambda row: _hash(paths[row]), todo), strict=True))
+        ids.update(zip(todo, pool.map(hash_row, todo), strict=True))
     settled = time.time_ns() - _SETTLED_NS
     memo.put(
-        (str(paths[row]), stats[row].st_size, stats[row].st_mtime_ns, ids[row])
+        (names[row], stats[row].st_size, stats[row].st_mtime_ns, ids[row])
         for row in todo
         if stats[row].st_mtime_ns < settled
     )
-    return number_repeats([ids[row] for row in range(len(paths))])
+    return [ids[row] for row in range(len(names))]
+
+
+def hash_content(path: Path, *, offset: int = 0, size: int | None = None) -> str:
+    """The id of a file's bytes, or of `size` bytes from `offset` on."""
+    digest, left = hashlib.sha256(), float("inf") if size is None else size
+    try:
+        with opened(path, what="the image") as file:
+            file.seek(offset)
+            while left and (block := file.read(int(min(_CHUNK, left)))):
+                digest.update(block)
+                left -= len(block)
+    except OSError as error:
+        raise DataError(f"the image {path} cannot be read ({error.strerror}); restore it or remove its row") from None
+    return digest.hexdigest()[: 2 * ID_BYTES]
 
 
 class Memo:
@@ -139,14 +169,3 @@ def _stat(path: Path) -> os.stat_result:
     if not stat.S_ISREG(found.st_mode):
         raise DataError(f"the image {path} is not a regular file; remove it")
     return found
-
-
-def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with opened(path, what="the image") as file:
-            while block := file.read(_CHUNK):
-                digest.update(block)
-    except OSError as error:
-        raise DataError(f"the image {path} cannot be read ({error.strerror}); restore it or remove its row") from None
-    return digest.hexdigest()[: 2 * ID_BYTES]
