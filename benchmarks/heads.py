@@ -116,10 +116,7 @@ def table_rows(args: argparse.Namespace, precisions: tuple[str, ...]) -> list[di
             found = measure.rows_of(world, loss, LOSSES[loss], plan)
             rows += [{**row, **probes} for row in found]
             for row in found:
-                say(
-                    f"{case} {loss} {row['precision']}: {row['engine_s']:.3f} s; DataLoader loop {row['loader_s']:.2f} s"
-                    f" ({row['ratio_loader']:.2f}x), resident {row['resident_s']:.2f} s ({row['ratio_resident']:.2f}x)"
-                )
+                say(f"{case} {tables.told(row)}")
     return rows
 
 

@@ -86,7 +86,8 @@ def gate_accuracy(
 def accuracies(world: World, recipe: Recipe, *, precision: str, seeds: Sequence[int]) -> list[float]:
     """Test accuracy after the last epoch, per seed; a diverged run counts as NaN and fails its gate."""
     fits = engine.fit(world, engine.runs_of(recipe, seeds), precision=precision, with_test=True)
-    return [float(one.curves["acc_test"][-1]) if one.status == "ok" else math.nan for one in fits]
+    truth = world.truth[world.test].cpu().numpy()
+    return [float((one.predicted["last"] == truth).mean()) if one.status == "ok" else math.nan for one in fits]
 
 
 def paired_points(found: Sequence[float], plain: Sequence[float]) -> tuple[float, float]:

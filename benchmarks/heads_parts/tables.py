@@ -47,13 +47,13 @@ def hardware(result: Mapping[str, Any]) -> str:
 
 NOTES = (
     "Seconds are per run of 10 epochs. *vs DataLoader loop* = seconds of the TensorDataset + DataLoader + autograd "
-    "loop (fp32) over seconds of the engine; *vs resident loop* = seconds of the best resident autograd loop (fp32) over "
-    "seconds of the engine. All three evaluate val (agreement and accuracy) before training and after every epoch; the "
-    "CLIP_benchmark-like probe evaluates once, the OpenAI-like one after every epoch; both have their own loss "
-    "(hard and soft cross-entropy), as scikit-learn has (hard labels, "
-    "at most 100 iterations). *uncached* is an estimate: ViT-B-32 at its measured speed on every image of every epoch, "
-    "plus the DataLoader loop. *floor*: the matrix products alone, by the fastest library reachable. "
-    "Compilation is not in the engine's seconds and has its own column."
+    "loop (fp32) over seconds of the engine; *vs resident loop* = seconds of the best resident autograd loop (fp32) "
+    "over seconds of the engine. All three evaluate val (agreement and accuracy) before training and after every "
+    "epoch. The probes have their own loss (CLIP_benchmark and scikit-learn hard, OpenAI soft cross-entropy); the "
+    "CLIP_benchmark-like one evaluates once, the OpenAI-like one after every epoch, scikit-learn stops after at most "
+    "100 iterations. *uncached* is an estimate: ViT-B-32 at its measured speed on every image of every epoch, plus "
+    "the DataLoader loop. *floor*: the matrix products alone, by the fastest library reachable. Compilation is not in "
+    "the engine's seconds and has its own column."
 )
 
 
@@ -64,7 +64,16 @@ def study(result: Row) -> str:
         f"({len(result['losses'])} losses x {len(result['heads'])} heads x {result['seeds']} seeds x "
         f"{len(result['domains'])} drawn domains) took {result['engine_s']:.1f} s, from start of the processes to "
         f"scored rows; the DataLoader loop, in as many processes, needs {result['loop_s']:.1f} s for "
-        f"{result['loop_fits']} of them (estimated from {result['loop_timed']} timed fits of {result['loop_each_s']:.2f} s)."
+        f"{result['loop_fits']} of them (estimated from {result['loop_timed']} timed fits of "
+        f"{result['loop_each_s']:.2f} s)."
+    )
+
+
+def told(row: Row) -> str:
+    """One line for people while the table is being measured."""
+    return (
+        f"{row['loss']} {row['precision']}: {row['engine_s']:.3f} s; DataLoader loop {row['loader_s']:.2f} s "
+        f"({row['ratio_loader']:.2f}x), resident loop {row['resident_s']:.2f} s ({row['ratio_resident']:.2f}x)"
     )
 
 
