@@ -33,6 +33,10 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Learning rate (default: the head's, 0.01).")] = None,
     precision: Annotated[str, typer.Option(help="fp32 or fp64.")] = "fp32",
     device: o.Device = "auto",
+    stream: Annotated[
+        bool | None,
+        typer.Option("--stream/--no-stream", help="Read features from disk in every epoch (default: what fits)."),
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: key=value; a list is a grid.")] = None,
     selection: Annotated[
         str, typer.Option(help="Which epoch the table shows: last, weak_val, oracle, test_best.")
@@ -76,6 +80,7 @@ def train(
         templates=tuple(template or ()),
         drop_failed=drop_failed,
         cache=cache,
+        stream=stream,
         options=ExtractOptions(
             compute=compute.value,
             stored=stored.value,

@@ -159,6 +159,7 @@ def test_progress_seconds_and_what_defaults_became():
         "batch_size": 16,
         "steps": 4,
         "n_train": 60,
+        "order": "resident",
         "precision": "fp64",
         "device": "cpu",
     }

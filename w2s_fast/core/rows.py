@@ -63,6 +63,7 @@ class Row(TypedDict, total=False):
     weight_decay: float | None
     epochs: int
     batch_size: int | None
+    order: str | None
     tau_s: float | None
     tau_w: float | None
     precision: str

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 TINY = 1e-30
 """Probabilities enter as log(max(p, TINY)), so that a zero stays a finite logit."""
 LOW = (torch.float16, torch.bfloat16)
+CHUNK = 1 << 14
+"""Rows whose logits are gathered at a time where only their labels are wanted."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,7 +26,7 @@ class Supervision:
 
     weak: raw logits f[N, k], or f[N, m, k] of m teachers. pick: i[N], the teacher of each row. weight: f[N].
     prior: log-probabilities f[N, k]. labels: i[N], -1 = unknown; read only
-    by losses that need `labels` and by `w_gt`.
+    by losses that need `labels` and by `w_gt`. cast: what logits become when rows are read; None = as they are.
     """
 
     weak: Tensor
@@ -32,6 +34,7 @@ class Supervision:
     weight: Tensor | None = None
     prior: Tensor | None = None
     labels: Tensor | None = None
+    cast: torch.dtype | None = None
 
     @classmethod
     def from_probabilities(cls, p: Tensor, **rest: Tensor | None) -> Supervision:
@@ -54,8 +57,10 @@ class Supervision:
     def logits(self, rows: Tensor) -> Tensor:
         """Raw logits of the given rows i[n]: f[n, k] (with `pick`, the picked teacher's), or f[n, m, k]."""
         if self.pick is not None and self.weak.ndim == 3:
-            return self.weak[rows, self.pick.index_select(0, rows)]
-        return self.weak.index_select(0, rows)
+            found = self.weak[rows, self.pick.index_select(0, rows)]
+        else:
+            found = self.weak.index_select(0, rows)
+        return found if self.cast is None else found.to(self.cast)
 
     def probs(self, rows: Tensor) -> Tensor:
         """Probabilities f[n, k] of the given rows, averaged over teachers where there are several."""
@@ -64,13 +69,16 @@ class Supervision:
 
     def label(self, rows: Tensor) -> Tensor:
         """The weak label i[n]: argmax of `probs`; ties go to the lowest class."""
+        if len(rows) > CHUNK:
+            return torch.cat([self.label(part) for part in rows.split(CHUNK)])
         if self.teachers == 1:
             logits = self.logits(rows)
             return (logits[:, 0] if logits.ndim == 3 else logits).argmax(dim=-1)
         return self.probs(rows).argmax(dim=-1)
 
-    def to(self, *, dtype: torch.dtype, device: DeviceLikeType) -> Supervision:
-        """A copy on a device, real tables in `dtype`."""
+    def to(self, *, dtype: torch.dtype, device: DeviceLikeType, keep: bool = False) -> Supervision:
+        """A copy on a device, real tables in `dtype`; with `keep` weak logits of half precision become it row by row."""
+        keep = keep and self.weak.dtype in LOW and dtype == torch.float32
 
         def real(x: Tensor | None) -> Tensor | None:
             return None if x is None else x.to(device=device, dtype=dtype)
@@ -79,11 +87,12 @@ class Supervision:
             return None if x is None else x.to(device=device, dtype=torch.int64)
 
         return Supervision(
-            weak=self.weak.to(device=device, dtype=dtype),
+            weak=self.weak.to(device=device, dtype=self.weak.dtype if keep else dtype),
             pick=whole(self.pick),
             weight=real(self.weight),
             prior=real(self.prior),
             labels=whole(self.labels),
+            cast=dtype if keep else None,
         )
 
 
@@ -142,8 +151,8 @@ class Batch:
         )
 
 
-def ground_truth(labels: Tensor, k: int) -> Supervision:
-    """Ground truth as supervision (for ceilings): weak = log one-hot; rows labelled -1 get weight 0.
+def ground_truth(labels: Tensor, k: int, dtype: torch.dtype = torch.float32) -> Supervision:
+    """Ground truth as supervision (for ceilings): weak = log one-hot in `dtype`; rows labelled -1 get weight 0.
 
     labels: i[N] in -1..k-1; raises `TrainError` naming the first row outside.
     """
@@ -155,6 +164,7 @@ def ground_truth(labels: Tensor, k: int) -> Supervision:
             f"label {int(labels[row])} of row {row} is outside 0..{k - 1} (-1 = unknown); correct the labels"
         )
     known = labels >= 0
-    hot = torch.nn.functional.one_hot(labels.clamp_min(0), k).to(torch.float32)
+    weak = torch.full((len(labels), k), float(torch.tensor(TINY).log()), dtype=dtype, device=labels.device)
+    weak.scatter_(1, labels.clamp_min(0).unsqueeze(1), 0.0)
     weight = None if bool(known.all()) else known.to(torch.float32)
-    return Supervision(weak=hot.clamp_min(TINY).log(), weight=weight, labels=labels)
+    return Supervision(weak=weak, weight=weight, labels=labels)

@@ -17,6 +17,7 @@ from w2s_fast.core.specs import Spec, parse
 from w2s_fast.data.splits import Split
 from w2s_fast.heads import Start
 from w2s_fast.losses import Supervision, ground_truth
+from w2s_fast.methods.features import Streaming, for_device
 from w2s_fast.methods.presets import Method, resolve, short
 from w2s_fast.methods.results import Results
 from w2s_fast.methods.score import Scored, score
@@ -24,6 +25,7 @@ from w2s_fast.methods.settings import Point, Settings, grid_of, passed_on
 from w2s_fast.methods.task import Task
 from w2s_fast.train import Fit, Run, fit_heads
 from w2s_fast.train.solver import Ridge, make_solver
+from w2s_fast.train.stream import Stream
 
 SPLITS = ("rotate", "fixed", "paper")
 SUPERVISIONS = ("weak", "gt")
@@ -61,6 +63,7 @@ def fit(
     references: bool = True,
     device: str = "auto",
     precision: str = "fp32",
+    stream: Streaming = None,
     on_progress: Callable[[int, int], None] | None = None,
     on_cut: Callable[[Results], None] | None = None,
     **grid: Any,
@@ -70,6 +73,8 @@ def fit(
     `grid` sets epochs, batch_size, lr, weight_decay, solver, schedule, init, tau_s, ... ; a list is an axis.
     Ceilings (linear and prototype heads on ground truth) are always fitted unless `references` is false. Where Ctrl-C
     or an error cuts the fits short, `on_cut` is given the results of those that are done before it is raised.
+    stream: whether features are streamed to the device (a number: so many rows shuffled together) or lie on it whole;
+    None takes what fits.
     Raises `UsageError` for unknown names, `MissingText` for text init without text, `DataError` for unusable splits.
     """
     arms = plan_arms(
@@ -90,7 +95,7 @@ def fit(
 
     try:
         with threads(threads_for(task, arms)):
-            for one in run_arms(task, arms, of_seed, device=place, precision=precision):
+            for one in run_arms(task, arms, of_seed, device=place, precision=precision, stream=stream):
                 done[one.index] = one
                 if on_progress is not None:
                     on_progress(len(done), len(arms))
@@ -148,13 +153,17 @@ def run_arms(
     *,
     device: str,
     precision: str,
+    stream: Streaming = None,
 ) -> Iterator[Fit]:
     """The fit of each arm as it is done; `Fit.index` is the place in `arms`."""
+    features = for_device(task.features, stream=stream, device=device)
     supervisions = [Supervision(weak=task.weak_logits[w], labels=task.labels) for w in sorted(task.weak_logits)]
-    supervisions.append(ground_truth(task.labels, len(task.classes)))
-    start = Start(k=len(task.classes), d=task.features.shape[1], names=task.classes, text=task.text, tower=None)
+    # beside features that are too large for memory, a one-hot table in single precision would be so too
+    half = torch.float16 if isinstance(features, Stream) else torch.float32
+    supervisions.append(ground_truth(task.labels, len(task.classes), half))
+    start = Start(k=len(task.classes), d=task.width, names=task.classes, text=task.text, tower=None)
     return fit_heads(
-        task.features,
+        features,
         runs_of(task, arms, list(of_seed)),
         splits=list(of_seed.values()),
         supervisions=supervisions,
@@ -190,8 +199,8 @@ def runs_of(task: Task, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Run]:
 def threads_for(task: Task, arms: Sequence[Arm]) -> int:
     """One thread where a step's product is so small that threads would mostly wait for each other."""
     full = any(make_solver(arm.settings.solver).full_batch for arm in arms)
-    rows = len(task.features) if full else max((arm.settings.batch_size or 0) for arm in arms)
-    largest = rows * task.features.shape[1] * len(task.classes)
+    rows = len(task.ids) if full else max((arm.settings.batch_size or 0) for arm in arms)
+    largest = rows * task.width * len(task.classes)
     return torch.get_num_threads() if largest >= SHARED_PRODUCT else 1
 
 

@@ -18,10 +18,12 @@ from w2s_fast.data import canonical, open_manifest
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.splits import halves
 from w2s_fast.methods import supervisors
+from w2s_fast.methods.features import Streaming, open_features, weak_logits
 from w2s_fast.methods.task import Say, Task, log
 from w2s_fast.store.bank import Bank, open_bank, rows_of
 from w2s_fast.store.layout import bank_dir
 from w2s_fast.store.refs import read_ref
+from w2s_fast.train.stream import Stream
 
 if TYPE_CHECKING:
     from w2s_fast.extract.options import ExtractOptions
@@ -46,12 +48,15 @@ def open_task(
     drop_failed: bool = False,
     cache: str | Path | None = None,
     options: ExtractOptions | None = None,
+    stream: Streaming = None,
     say: Say | None = None,
     on_progress: OnProgress | None = None,
 ) -> Task:
     """The task of one data set, one strong encoder and one weak model, read from the cache.
 
     Banks that are missing are extracted first (`say` is told). Features, logits and labels are joined by id.
+    stream: True streams the features from the bank in every epoch (a number: with so many rows shuffled together),
+    False reads them into memory; None streams what would take more than half of the free memory, and says so.
     Raises `DataError`, `ModelError`, `BankStale`, `IdMismatch`; a supervisor whose D_train meets the pool is refused.
     """
     data = canonical(data)
@@ -76,11 +81,10 @@ def open_task(
     features = banks[strong]
     clock = time.perf_counter()
     manifest = readable(manifest, list(banks.values()), drop_failed=drop_failed, cache=cache)
-    rows = rows_of(features, manifest.ids)
+    table = open_features(features, rows_of(features, manifest.ids), stream=stream, name=data, say=tell)
     logits: dict[int, torch.Tensor] = {}
     for seed, model in teachers.items():
-        logits[seed] = _weak_logits(banks[model], manifest, model=model, data=data)
-    table = features.features()[torch.from_numpy(rows)]
+        logits[seed] = _weak_logits(banks[model], manifest, model=model, data=data, as_stored=isinstance(table, Stream))
     took = time.perf_counter() - clock
     text, note, scale, text_key = _text(strong, manifest, tuple(templates), cache=cache, options=options, say=tell)
     return Task(
@@ -171,11 +175,11 @@ def kept(manifest: Manifest, rows: np.ndarray) -> Manifest:
     return replace(manifest, labels=manifest.labels[rows], **parts)
 
 
-def _weak_logits(bank: Bank, manifest: Manifest, *, model: str, data: str) -> torch.Tensor:
-    logits = bank.logits()
+def _weak_logits(bank: Bank, manifest: Manifest, *, model: str, data: str, as_stored: bool) -> torch.Tensor:
+    logits = weak_logits(bank, rows_of(bank, manifest.ids), as_stored=as_stored)
     if logits is None or logits.shape[1] != len(manifest.classes):
         raise supervisors.other_classes(model, manifest, None if logits is None else logits.shape[1], data=data)
-    return logits[torch.from_numpy(rows_of(bank, manifest.ids))]
+    return logits
 
 
 def _text(

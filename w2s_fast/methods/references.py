@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from w2s_fast.methods.features import parts
 from w2s_fast.methods.task import Task
 
 
-def cosines(task: Task) -> Tensor | None:
-    """f[N, k] cosines of image and text features, or None without text."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WithText:
+    """zero_shot i[N]: argmax of the cosines of image and text features, the very ones that initialise CPL.
+
+    fusion i[N] per weak seed: argmax(log softmax(z_w) + log softmax(logit_scale cos)).
+    """
+
+    zero_shot: Tensor
+    fusion: Mapping[int, Tensor]
+
+
+def with_text(task: Task) -> WithText | None:
+    """The references that need text, from one pass over the features; None without text."""
     if task.text is None:
         return None
-    return normalize(task.features, dim=-1) @ normalize(task.text, dim=-1).T
-
-
-def zero_shot(task: Task) -> Tensor | None:
-    """i[N]: argmax of the cosines; the very text features that initialise CPL. None without text."""
-    scores = cosines(task)
-    return None if scores is None else scores.argmax(-1)
-
-
-def fusion(task: Task, weak_seed: int) -> Tensor | None:
-    """i[N]: argmax(log softmax(z_w) + log softmax(logit_scale cos)); None without text."""
-    scores = cosines(task)
-    if scores is None:
-        return None
-    weak = task.weak_logits[weak_seed].log_softmax(-1)
-    return (weak + (task.logit_scale * scores).log_softmax(-1)).argmax(-1)
+    text = normalize(task.text, dim=-1).T
+    zero: list[Tensor] = []
+    fused: dict[int, list[Tensor]] = {seed: [] for seed in task.weak_logits}
+    for rows, x in parts(task.features):
+        scores = normalize(x, dim=-1) @ text.to(x.device)
+        zero.append(scores.argmax(-1))
+        prior = (task.logit_scale * scores).log_softmax(-1)
+        for seed, weak in task.weak_logits.items():
+            fused[seed].append((weak[rows].float().log_softmax(-1) + prior).argmax(-1))
+    return WithText(zero_shot=torch.cat(zero), fusion={seed: torch.cat(found) for seed, found in fused.items()})
 
 
 def weak(task: Task, weak_seed: int) -> Tensor:

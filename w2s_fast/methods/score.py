@@ -18,6 +18,7 @@ from w2s_fast.core.summary import group_of
 from w2s_fast.core.version import CODE
 from w2s_fast.data.splits import Split
 from w2s_fast.methods import references
+from w2s_fast.methods.features import parts
 from w2s_fast.methods.predictions import CEILING_SELECTION, Predictions, System
 from w2s_fast.methods.results import Results
 from w2s_fast.methods.task import Task
@@ -82,9 +83,10 @@ class _References:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.zero_shot = references.zero_shot(task)
+        found = references.with_text(task)
+        self.zero_shot = None if found is None else found.zero_shot
         self.weak = {w: references.weak(task, w) for w in task.weak_logits}
-        self.fused = {w: references.fusion(task, w) for w in task.weak_logits}
+        self.fused = {w: None if found is None else found.fusion[w] for w in task.weak_logits}
 
     def accuracy(self, predicted: Tensor | None, rows: np.ndarray) -> float | None:
         if predicted is None:
@@ -202,6 +204,7 @@ def _row(one: Scored, selection: str, context: _Context, *, run_id: str, precisi
         weight_decay=arm.settings.weight_decay,
         epochs=fit.run.epochs,
         batch_size=resolved.get("batch_size"),
+        order=resolved.get("order"),
         tau_s=resolved.get("tau_s"),
         tau_w=resolved.get("tau_w"),
         precision=precision,
@@ -261,10 +264,13 @@ def _pool_accuracy(one: Scored, selection: str, task: Task) -> float | None:
         return None
     from w2s_fast.methods.best import BestHead
 
+    module = BestHead(scored=one, selection=selection).to_torch()
+    predicted = torch.full((len(task.ids),), -1)
     rows = torch.from_numpy(one.split.pool)
     with torch.inference_mode():
-        predicted = BestHead(scored=one, selection=selection).to_torch()(task.features[rows]).argmax(-1)
-    return references.accuracy(predicted, task.labels[rows])
+        for part, x in parts(task.features, rows):
+            predicted[part] = module(x).argmax(-1)
+    return references.accuracy(predicted[rows], task.labels[rows])
 
 
 def _run_id(task: Task, one: Scored, mode: str, precision: str) -> str:
@@ -275,5 +281,6 @@ def _run_id(task: Task, one: Scored, mode: str, precision: str) -> str:
         (task.keys.get("weak") or {}).get(arm.weak_seed), task.manifest.truth_digest,
         arm.method.name, str(arm.method.head), arm.method.loss_identity, str(arm.settings), arm.seed, arm.weak_seed,
         arm.supervision, mode, precision, one.split.digest,
+        *([order] if (order := one.fit.resolved.get("order")) not in (None, "resident") else []),
     ]  # fmt: skip
     return digest_json(fields)[:16]

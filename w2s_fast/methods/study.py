@@ -12,6 +12,7 @@ from w2s_fast.core.errors import TrainError, UsageError, nearest
 from w2s_fast.core.paths import cache_root
 from w2s_fast.data import canonical, expand_data, open_manifest
 from w2s_fast.methods import supervisors
+from w2s_fast.methods.features import Streaming
 from w2s_fast.methods.prepare import (
     DEFAULT_DATA,
     DEFAULT_STRONG,
@@ -44,6 +45,7 @@ class Study:
     drop_failed: bool = False
     cache: Path | None = None
     options: ExtractOptions | None = None
+    stream: Streaming = None
 
     def check(
         self,
@@ -120,6 +122,7 @@ class Study:
                         drop_failed=self.drop_failed,
                         cache=self.cache,
                         options=self.options,
+                        stream=self.stream,
                         say=say,
                         on_progress=on_progress,
                     )
@@ -143,7 +146,7 @@ class Study:
             report = None if on_progress is None else _labelled(on_progress, label)
             cut: list[Results] = []
             try:
-                results = fit(task, on_progress=report, on_cut=cut.append, **arguments)
+                results = fit(task, stream=self.stream, on_progress=report, on_cut=cut.append, **arguments)
             except (KeyboardInterrupt, TrainError):
                 yield from cut
                 raise

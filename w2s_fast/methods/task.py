@@ -17,20 +17,21 @@ from w2s_fast.core.errors import DataError
 from w2s_fast.core.hashing import digest_bytes, number_repeats, row_id
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.splits import Split, split
+from w2s_fast.train.stream import Stream
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
     """Everything that fits need, as tensors over the N rows of one manifest, in its order.
 
-    `features` f[N, d] raw; `weak_logits` weak seed -> raw f[N, k]; `text` raw f[k, d] or None (`text_note` says why);
+    `features` f[N, d] raw, or a `Stream` of them; `weak_logits` weak seed -> raw f[N, k]; `text` raw f[k, d] or None (`text_note` says why);
     `logit_scale` multiplies cosines in the zero-shot softmax; `keys` names the banks; `paired` means that run seed s
     has supervisor s (as the embedded data have it), otherwise every seed meets every supervisor. `load_seconds` is what
     reading its banks took.
     """
 
     manifest: Manifest
-    features: Tensor
+    features: Tensor | Stream
     weak_logits: Mapping[int, Tensor]
     text: Tensor | None
     text_note: str | None = None
@@ -57,6 +58,11 @@ class Task:
     def classes(self) -> tuple[str, ...]:
         """k class names in label order."""
         return self.manifest.classes
+
+    @property
+    def width(self) -> int:
+        """d of the features."""
+        return self.features.d if isinstance(self.features, Stream) else self.features.shape[1]
 
     @property
     def domain(self) -> str:

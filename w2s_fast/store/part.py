@@ -203,15 +203,29 @@ def _fill(file: io.FileIO, view: memoryview) -> None:
         view = view[got:]
 
 
-def read_rows(folder: Path, meta: ArrayMeta, entry: FileEntry, start: int, out: NDArray[Any], crc: int) -> None:
-    """Fill `out` with the rows from `start` on of a chunk that was verified before, when theirs was this crc32c."""
-    name = chunk_name(meta.name)
-    flat = out.reshape(-1).view(np.uint8)
+def open_chunk(folder: Path, array: str, entry: FileEntry) -> int:
+    """A descriptor of an array's chunk, of the committed size, for `read_rows`."""
+    name = chunk_name(array)
     with within(name):
-        with os.fdopen(files.open_regular(confined(folder, name)), "rb", buffering=0) as file:
-            _check_size(os.fstat(file.fileno()).st_size, entry)
-            file.seek(start * (meta.data_bytes // meta.shape[0]))
-            _fill(file, memoryview(cast("bytes", flat)))
+        fd = files.open_regular(confined(folder, name))
+        try:
+            _check_size(os.fstat(fd).st_size, entry)
+        except Bad:
+            os.close(fd)
+            raise
+        return fd
+
+
+def read_rows(fd: int, meta: ArrayMeta, start: int, out: NDArray[Any], crc: int) -> None:
+    """Fill `out` with the rows from `start` on of a chunk that was verified before, when theirs was this crc32c."""
+    flat = out.reshape(-1).view(np.uint8)
+    with within(chunk_name(meta.name)):
+        view, at = memoryview(cast("bytes", flat)), start * (meta.data_bytes // meta.shape[0])
+        while view:
+            got = os.preadv(fd, [view], at)
+            if not got:
+                raise Bad("it ends early")
+            view, at = view[got:], at + got
         if crc32c(flat) != crc:
             raise Bad("its bytes changed since they were verified")
 

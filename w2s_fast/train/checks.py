@@ -15,6 +15,7 @@ from w2s_fast.heads.head import Features, Start
 from w2s_fast.losses.supervision import Supervision
 from w2s_fast.train.features import Resident
 from w2s_fast.train.run import Setup, SplitRows
+from w2s_fast.train.stream import Stream
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,8 +69,8 @@ def check_inputs(
     )
     for number in sorted({s.run.supervision for s in setups}):
         _check_tables(number, supervisions[number], n=n, k=start.k, rows=rows)
-    if isinstance(table, Tensor):
-        bad = _not_finite(table, rows)
+    if isinstance(table, Tensor | Stream):
+        bad = _not_finite(table, rows) if isinstance(table, Tensor) else next(iter(rows[~table.finite[rows]]), None)
         if bad is not None:
             number = next(
                 c for c, p in zip(numbers, parts, strict=True) if bad in np.concatenate([p.train, p.val, p.test])
@@ -137,16 +138,10 @@ def _check_tables(number: int, s: Supervision, *, n: int, k: int, rows: NDArray[
 def _not_finite(table: Tensor, rows: NDArray[np.int64]) -> int | None:
     """The first of the given rows that holds NaN or infinity."""
     # NaN and infinity survive a sum, and one pass of it is cheap; an overflow only costs the second look
-    if bool(table.sum().isfinite()):
+    if bool(table.sum(dtype=torch.promote_types(table.dtype, torch.float32)).isfinite()):
         return None
-    fine = (
-        table.index_select(0, torch.as_tensor(rows).to(table.device))
-        .reshape(len(rows), -1)
-        .isfinite()
-        .all(dim=1)
-        .cpu()
-        .numpy()
-    )
+    parts = torch.as_tensor(rows).to(table.device).split(1 << 16)
+    fine = torch.cat([table.index_select(0, p).reshape(len(p), -1).isfinite().all(dim=1) for p in parts]).cpu().numpy()
     return None if bool(fine.all()) else int(rows[~fine][0])
 
 

@@ -25,6 +25,7 @@ from w2s_fast.train.memory import check_memory, in_memory, shared_bytes
 from w2s_fast.train.plan import group
 from w2s_fast.train.run import Fit, Run, Setup, SplitRows, check_supervision, resolve
 from w2s_fast.train.select import CRITERIA, Track
+from w2s_fast.train.stream import Stream
 
 SELECTIONS = tuple(CRITERIA)
 Progress = Callable[[int, int], None]
@@ -102,7 +103,7 @@ def fit_heads(
             SplitTensors(train=r.train, val=torch.as_tensor(r.val).to(place), test=torch.as_tensor(r.test).to(place))
             for r in rows
         ],
-        supervisions=_moved(supervisions, dtype=dtype, device=place),
+        supervisions=_moved(supervisions, dtype=dtype, device=place, keep=isinstance(x, Stream)),
         start=start,
         truth=known,
         tables=Tables(),
@@ -125,7 +126,8 @@ def _fits(
     load: float,
 ) -> Iterator[Fit]:
     done = 0
-    for number, stack in enumerate(group(setups, d=world.start.d, k=world.start.k, device=world.device)):
+    stacks = group(setups, d=world.start.d, k=world.start.k, device=world.device, window=world.raw.window)
+    for number, stack in enumerate(stacks):
         with in_memory(stack, device=world.device, dtype=world.dtype):
             for fit in _train(world, stack, selections, precision):
                 done += 1
@@ -168,7 +170,7 @@ def _train(world: World, stack: Sequence[Setup], selections: tuple[str, ...], pr
             live.keep(staying)
             tracks = [tracks[r] for r in staying]
         for setup, track, fine_to_end in leaving:
-            yield _finish(setup, track, epoch, fine_to_end, precision, world.device)
+            yield _finish(setup, track, epoch, fine_to_end, precision, world)
         # the consumer's time between two fits is not ours
         clock = time.perf_counter() if leaving else clock
         epoch += 1
@@ -189,7 +191,7 @@ def _share(tracks: Sequence[Track], what: str, since: float) -> float:
     return now
 
 
-def _finish(setup: Setup, track: Track, epoch: int, fine: bool, precision: str, device: torch.device) -> Fit:
+def _finish(setup: Setup, track: Track, epoch: int, fine: bool, precision: str, world: World) -> Fit:
     notes = track.notes()
     if not fine:
         where = f"diverged in epoch {epoch} of {track.epochs}"
@@ -206,16 +208,18 @@ def _finish(setup: Setup, track: Track, epoch: int, fine: bool, precision: str, 
         predicted={name: p.cpu().numpy() for name, p in track.predicted.items()} if fine else {},
         selected_epoch=dict(track.epoch) if fine else {},
         seconds=seconds,
-        resolved=setup.resolved(precision=precision, device=device.type),
+        resolved=setup.resolved(precision=precision, device=world.device.type, order=world.raw.declared),
         notes=notes,
     )
 
 
-def _moved(supervisions: Sequence[Supervision], *, dtype: torch.dtype, device: torch.device) -> list[Supervision]:
+def _moved(
+    supervisions: Sequence[Supervision], *, dtype: torch.dtype, device: torch.device, keep: bool
+) -> list[Supervision]:
     moved: dict[int, Supervision] = {}
     for s in supervisions:
         if id(s) not in moved:
-            moved[id(s)] = s.to(dtype=dtype, device=device)
+            moved[id(s)] = s.to(dtype=dtype, device=device, keep=keep)
     return [moved[id(s)] for s in supervisions]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -30,6 +31,12 @@ class Rows:
     known: int
     weak: Tensor
     size: int
+
+    @cached_property
+    def ascending(self) -> tuple[Tensor, Tensor]:
+        """The row numbers in ascending order, and the place of each in `rows`."""
+        found = self.rows.sort()
+        return found.values, found.indices
 
     def parts(self) -> list[Tensor] | None:
         """The features as chunks, where they are resident."""
@@ -73,16 +80,20 @@ def make_rows(
 
 def predict(head: Head, theta: Theta, rows: Rows, kept: list[Tensor] | None, runs: int) -> Tensor:
     """Class numbers i[G, n]."""
-    if is_linear_in_x(head):
-        w, b = head.weights(theta)
-        score = lambda x: logits(x, w, b, runs)  # noqa: E731
-    else:
-        score = lambda x: logits_of(head, theta, x, runs)  # noqa: E731
+    score = scorer(head, theta, runs)
     parts = kept if kept is not None else (part for _, part in rows.x.batches(rows.rows, rows.size))
     found = [score(part).argmax(dim=-1) for part in parts]
     if not found:
         return torch.empty(runs, 0, dtype=torch.int64, device=rows.rows.device)
     return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+
+def scorer(head: Head, theta: Theta, runs: int) -> Callable[[Tensor], Tensor]:
+    """Features f[b, d] -> logits f[G, b, k]."""
+    if not is_linear_in_x(head):
+        return lambda x: logits_of(head, theta, x, runs)
+    w, b = head.weights(theta)
+    return lambda x: logits(x, w, b, runs)
 
 
 def score(predicted: Tensor, rows: Rows) -> Tensor:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from w2s_fast.heads.head import Features, unit
+from w2s_fast.train.order import shuffled
+from w2s_fast.train.stream import Stream
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +37,23 @@ class Resident:
                 yield part, self.table.index_select(0, part)
             else:
                 yield part, self.table.index_select(0, part.reshape(-1)).view(*part.shape, -1)
+
+    def order(self, rows: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+        """Train rows i[n] in the order of an epoch of a run seed."""
+        return shuffled(rows, seed, epoch)
+
+    def as_stored(self, rows: Tensor) -> Tensor:
+        """Row numbers i[n] in an order that one pass can serve: any."""
+        return rows
+
+    @property
+    def window(self) -> None:
+        """Rows that are shuffled together: all of them."""
+
+    @property
+    def declared(self) -> str:
+        """What rows of results say of the order of training."""
+        return "resident"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,6 +80,25 @@ class Streamed:
             x = _shaped(raw.to(device=self.device, dtype=self.master), self.unit_rows, self.scale)
             yield part.to(self.device), x.to(self.operand)
 
+    def order(self, rows: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+        """Train rows i[n] in the order of an epoch of a run seed; that of a resident table but for a `Stream`."""
+        return (self.source.order if isinstance(self.source, Stream) else shuffled)(rows, seed, epoch)
+
+    def as_stored(self, rows: Tensor) -> Tensor:
+        """Row numbers i[n] in an order that one pass can serve."""
+        return self.source.as_stored(rows) if isinstance(self.source, Stream) else rows
+
+    @property
+    def window(self) -> int | None:
+        """Rows that are shuffled together; None where it is all of them."""
+        source = self.source
+        return source.window if isinstance(source, Stream) and source.count > source.most else None
+
+    @property
+    def declared(self) -> str:
+        """What rows of results say of the order of training."""
+        return self.source.declared if isinstance(self.source, Stream) else "resident"
+
 
 def prepared(
     x: Tensor | Features,
@@ -68,7 +108,7 @@ def prepared(
     master: torch.dtype,
     operand: torch.dtype,
     device: torch.device,
-) -> Features:
+) -> Resident | Streamed:
     """`x` on a device, with unit rows if asked, times `scale`; a tensor or `Resident` becomes `Resident`.
 
     Computed in `master`, kept in `operand`.
@@ -78,6 +118,8 @@ def prepared(
     if isinstance(x, Tensor):
         table = _shaped(x.to(device=device, dtype=master), unit_rows, scale)
         return Resident(table=table.to(operand).contiguous())
+    if isinstance(x, Stream):
+        x = replace(x, device=device)
     return Streamed(source=x, master=master, operand=operand, device=device, unit_rows=unit_rows, scale=scale)
 
 

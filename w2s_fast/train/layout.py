@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from w2s_fast.train.order import order
+from w2s_fast.train.order import shuffled
 from w2s_fast.train.run import Setup
 from w2s_fast.train.solver import Knob
+
+Order = Callable[[NDArray[np.int64], int, int], NDArray[np.int64]]
+"""(train rows i[n], run seed, epoch) -> the rows in the order of that epoch."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,6 +50,7 @@ def lay_out(
     *,
     dtype: torch.dtype,
     device: torch.device,
+    order: Order = shuffled,
 ) -> Layout:
     """Training epoch `epoch`, counted from 0, of runs that all have an epoch left; `train_rows` per run."""
     first = setups[0]
@@ -56,12 +60,13 @@ def lay_out(
     steps = int(per_epoch.max())
     shared = all(s.run.split == first.run.split and s.run.seed == first.run.seed for s in setups)
     if shared:
-        rows = train_rows[0][order(first.run.seed, epoch, int(n[0]))]
+        rows = order(train_rows[0], first.run.seed, epoch)
     else:
         rows = np.empty((len(setups), int(n.max())), np.int64)
         for r, setup in enumerate(setups):
-            rows[r, : n[r]] = train_rows[r][order(setup.run.seed, epoch, int(n[r]))]
-            rows[r, n[r] :] = train_rows[r][0]
+            rows[r, : n[r]] = order(train_rows[r], setup.run.seed, epoch)
+            # a row of its last batch, which a streamed table still holds
+            rows[r, n[r] :] = rows[r, n[r] - 1]
 
     step = np.arange(steps)[:, None]
     own = np.clip(n - step * size, 0, size)

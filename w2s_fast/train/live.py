@@ -12,12 +12,14 @@ from torch import Tensor
 
 from w2s_fast.core.errors import TrainError
 from w2s_fast.core.protocols import Theta
-from w2s_fast.heads.head import Features, Head, Start
+from w2s_fast.heads.head import Head, Start
 from w2s_fast.losses.supervision import Supervision
 from w2s_fast.train.batch import Tables
-from w2s_fast.train.evaluate import Scored, make_rows, predict, score
+from w2s_fast.train.evaluate import Scored, make_rows, score
+from w2s_fast.train.features import Resident, Streamed
 from w2s_fast.train.gemm import Precision, single_precision
 from w2s_fast.train.layout import Layout, lay_out
+from w2s_fast.train.onepass import Job, predict_all
 from w2s_fast.train.run import Setup
 from w2s_fast.train.slices import Slice, loss_key, make_slices, split_memory
 from w2s_fast.train.step import forward, is_linear_in_x
@@ -36,8 +38,8 @@ class SplitTensors:
 class World:
     """What all stacks of a call share."""
 
-    raw: Features
-    shaped: dict[Shape, Features]
+    raw: Resident | Streamed
+    shaped: dict[Shape, Resident | Streamed]
     splits: Sequence[SplitTensors]
     supervisions: Sequence[Supervision]
     start: Start
@@ -85,7 +87,9 @@ class Live:
         with torch.no_grad(), single_precision(self.world.precision, self.world.device):
             size = self.setups[0].run.batch_size
             rows = [self.world.splits[s.run.split].train for s in self.setups]
-            layout = lay_out(self.setups, rows, epoch, dtype=self.world.dtype, device=self.world.device)
+            layout = lay_out(
+                self.setups, rows, epoch, dtype=self.world.dtype, device=self.world.device, order=self.x.order
+            )
             total = torch.zeros(len(self), dtype=self.world.dtype, device=self.world.device)
             for step, (part, x) in enumerate(self.x.batches(layout.rows, size)):
                 valid = None
@@ -126,27 +130,34 @@ class Live:
         """Agreement and accuracy on val, then on test (NaN unless asked for), f64[R, 4]."""
         with torch.no_grad(), single_precision(self.world.precision, self.world.device):
             table = torch.full((len(self), 4), torch.nan, dtype=torch.float64, device=self.world.device)
-            for part in self.scored:
-                runs = list(part.runs)
-                whole = len(runs) == len(self)
-                theta = self.theta if whole else {name: p[runs] for name, p in self.theta.items()}
-                table[runs, :2] = score(predict(self.head, theta, part.val, part.kept[0], len(runs)), part.val)
-                if test:
-                    table[runs, 2:] = score(predict(self.head, theta, part.test, part.kept[1], len(runs)), part.test)
+            asked = [(part, 0) for part in self.scored] + [(part, 2) for part in self.scored if test]
+            jobs = (Job(part=part, test=at > 0, theta=self._theta_of(part.runs)) for part, at in asked)
+            for (part, at), found in zip(asked, predict_all(self.x, self.head, jobs), strict=True):
+                table[list(part.runs), at : at + 2] = score(found, part.test if at else part.val)
             return table
 
     def predicted(self, held: Sequence[tuple[int, Theta]]) -> list[Tensor]:
         """Class numbers i32[n_test] of the test rows for each run `r` and its parameters without lead."""
+        asked: list[tuple[Scored, list[int]]] = []
+        for part in self.scored:
+            mine = [place for place, (r, _) in enumerate(held) if r in part.runs]
+            asked += [(part, mine[at : at + len(part.runs)]) for at in range(0, len(mine), len(part.runs))]
         found: dict[int, Tensor] = {}
         with torch.no_grad(), single_precision(self.world.precision, self.world.device):
-            for part in self.scored:
-                mine = [place for place, (r, _) in enumerate(held) if r in part.runs]
-                for at in range(0, len(mine), len(part.runs)):
-                    some = mine[at : at + len(part.runs)]
-                    theta = {name: torch.stack([held[place][1][name] for place in some]) for name in self.theta}
-                    classes = predict(self.head, theta, part.test, part.kept[1], len(some)).to(torch.int32)
-                    found.update(zip(some, classes, strict=True))
+            jobs = (
+                Job(
+                    part=part,
+                    test=True,
+                    theta={name: torch.stack([held[p][1][name] for p in places]) for name in self.theta},
+                )
+                for part, places in asked
+            )
+            for (_, places), classes in zip(asked, predict_all(self.x, self.head, jobs), strict=True):
+                found.update(zip(places, classes.to(torch.int32), strict=True))
         return [found[place] for place in range(len(held))]
+
+    def _theta_of(self, runs: Sequence[int]) -> Theta:
+        return self.theta if len(runs) == len(self) else {name: p[list(runs)] for name, p in self.theta.items()}
 
     def finite(self) -> Tensor:
         """bool[R]: whether every parameter of a run is finite."""
@@ -173,6 +184,7 @@ class Live:
         world, each = self.world, list[Theta]()
         for s in self.setups:
             rows = torch.as_tensor(world.splits[s.run.split].train, device=world.device)
+            rows = world.raw.as_stored(rows)
             theta = s.head.init(
                 world.start, seed=s.run.seed, x=world.raw, rows=rows, supervision=world.supervisions[s.run.supervision]
             )

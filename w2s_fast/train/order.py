@@ -24,18 +24,18 @@ def shuffled(rows: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64
 def window_of_blocks(epoch: int, blocks: int, most: int) -> NDArray[np.int64]:
     """Which window each block of a streamed table falls into in an epoch, i[blocks]: windows of at most `most` blocks.
 
-    The same for every run, whatever its seed and split, so that one pass feeds them all; windows differ in size by one
-    block at most, so that none is a handful of rows.
+    Of as many consecutive blocks as there are windows, each window gets one, at random: data that lie class by class
+    give every window its share of every class. The same for every run, whatever its seed and split, so that one pass
+    feeds them all.
     """
     windows = -(-blocks // most)
-    rank = np.empty(blocks, np.int64)
-    rank[order(0, epoch, blocks)] = np.arange(blocks)
-    return rank * windows // blocks
+    groups = -(-blocks // windows)
+    words = np.random.PCG64(np.random.SeedSequence((0, epoch, blocks))).random_raw(groups * windows)
+    mixed = np.argsort(words.reshape(groups, windows), axis=1, kind="stable")
+    return mixed.reshape(-1)[:blocks].astype(np.int64, copy=False)
 
 
-def shuffled_in_windows(
-    rows: NDArray[np.int64], window: NDArray[np.int64], seed: int, epoch: int
-) -> NDArray[np.int64]:
+def shuffled_in_windows(rows: NDArray[np.int64], window: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
     """The resident order with the rows of each window brought together; `window` i[n] is that of each of `rows`.
 
     With one window it is the resident order itself.

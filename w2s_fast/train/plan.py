@@ -28,14 +28,16 @@ def plan(
     """Runs as stacks, each sorted by (split, seed) and then by loss.
 
     Stacks mix splits and seeds. On a CPU they hold up to 32 runs while a step's tensors stay in the cache, on a GPU up
-    to 128. Either is as wide as half of the free memory and the head's `max_stack` allow.
+    to 128, on both where features are streamed, as one pass feeds them all. Any is as wide as half of the free memory and the head's `max_stack` allow.
     """
     setups = [resolve(index, run) for index, run in enumerate(runs)]
     return [tuple(s.run for s in stack) for stack in group(setups, d=d, k=k, device=torch.device(device))]
 
 
-def group(setups: Sequence[Setup], *, d: int, k: int, device: torch.device) -> list[list[Setup]]:
-    """`plan` on resolved runs."""
+def group(
+    setups: Sequence[Setup], *, d: int, k: int, device: torch.device, window: int | None = None
+) -> list[list[Setup]]:
+    """`plan` on resolved runs; window: that of streamed features."""
     alike: dict[tuple[Any, ...], list[Setup]] = {}
     for setup in setups:
         alike.setdefault(stack_key(setup), []).append(setup)
@@ -45,9 +47,20 @@ def group(setups: Sequence[Setup], *, d: int, k: int, device: torch.device) -> l
         rank = {s.index: seen.setdefault(slice_key(s.loss), len(seen)) for s in members}
         members.sort(key=lambda s: (s.run.split, s.run.seed, rank[s.index], s.index))
         solver = members[0].solver
-        widest = solver.stack or _widest(members[0], d=d, k=k, device=device)
-        stacks += [members[at : at + widest] for at in range(0, len(members), widest)]
+        widest = solver.stack or _widest(members[0], d=d, k=k, device=device, streamed=window is not None)
+        for some in [members] if window is None else _in_step(members, window):
+            stacks += [some[at : at + widest] for at in range(0, len(some), widest)]
     return stacks
+
+
+def _in_step(members: Sequence[Setup], window: int) -> list[list[Setup]]:
+    """Runs that a pass can feed together: whose place in it never differs by more than an eighth of a window."""
+    found: list[list[Setup]] = []
+    for setup in sorted(members, key=lambda s: s.n_train):
+        if not found or 8 * (setup.n_train - found[-1][0].n_train) > window:
+            found.append([])
+        found[-1].append(setup)
+    return found
 
 
 def stack_key(setup: Setup) -> tuple[Any, ...]:
@@ -63,13 +76,15 @@ def _hashable(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | tuple | None) else id(value)
 
 
-def _widest(setup: Setup, *, d: int, k: int, device: torch.device) -> int:
+def _widest(setup: Setup, *, d: int, k: int, device: torch.device, streamed: bool) -> int:
     head: Head = setup.head
     limit = GPU_STACK
-    if device.type == "cpu":
+    if device.type == "cpu" and not streamed:
         b = setup.run.batch_size
         limit = max(1, min(CPU_STACK, CPU_BYTES // (4 * max(b * k, k * d, b * d))))
     free = free_bytes(device)
     if free is not None:
-        limit = max(1, min(limit, int(free / 2 / run_bytes(setup, d=d, k=k))))
+        # a streamed epoch lists the rows of every run, there and here
+        rows = 24 * setup.n_train if streamed else 0
+        limit = max(1, min(limit, int(free / 2 / (run_bytes(setup, d=d, k=k) + rows))))
     return limit if head.max_stack is None else max(1, min(limit, head.max_stack))

@@ -106,7 +106,7 @@ class Setup:
     def steps(self) -> int:
         return self.run.epochs * math.ceil(self.n_train / self.run.batch_size)
 
-    def resolved(self, *, precision: str, device: str) -> dict[str, Any]:
+    def resolved(self, *, precision: str, device: str, order: str) -> dict[str, Any]:
         """What every default of the run became, JSON types only; None for what its solver does not read."""
         full = self.solver.full_batch
         return {
@@ -128,6 +128,7 @@ class Setup:
             "batch_size": None if full else self.run.batch_size,
             "steps": None if full else self.steps,
             "n_train": self.n_train,
+            "order": None if full else order,
             "precision": precision,
             "device": device,
         }

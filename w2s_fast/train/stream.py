@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -19,9 +19,11 @@ from w2s_fast.train.order import shuffled_in_windows, window_of_blocks
 
 WINDOW = 1 << 17
 """Rows that are shuffled together; twice as many are in memory at most."""
-BLOCK = 256
-"""Rows that are read together. Data sets lie on disk class by class: a window should be made of many blocks."""
+BLOCK = 32
+"""Rows that are read together. Few, as data sets lie class by class: every window should hold blocks of every class."""
 CHUNK = 8192
+TOGETHER = 64
+"""Blocks that the reading thread hands over at a time."""
 
 
 class Blocks(Protocol):
@@ -76,7 +78,7 @@ class Stream:
     blocks: Blocks
     rows: NDArray[np.int64] | None = None
     window: int = WINDOW
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
         if self.window < 1:
@@ -106,7 +108,7 @@ class Stream:
         return "resident" if self.count <= self.most else f"stream(block={self.blocks.block}, window={self.window})"
 
     def order(self, rows: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
-        """Train rows i[n] in the order of an epoch: blocks fall into windows at random, each window is shuffled."""
+        """Train rows i[n] in the order of an epoch: blocks are dealt into windows, and each window is shuffled."""
         window = window_of_blocks(epoch, self.count, self.most)
         return shuffled_in_windows(rows, window[self._stored(rows) // self.blocks.block], seed, epoch)
 
@@ -151,9 +153,12 @@ class Stream:
         asked = left = 0
         reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
 
-        def load(number: int, place: int) -> None:
-            found = torch.from_numpy(np.ascontiguousarray(self.blocks.read(number)))
-            slab[place * block : place * block + len(found)].copy_(found)
+        def load(numbers: NDArray[np.int64], places: list[int]) -> None:
+            found = np.zeros((len(numbers), block, self.d), self.blocks.dtype)
+            for here, number in zip(found, numbers.tolist(), strict=True):
+                rows = self.blocks.read(number)
+                here[: len(rows)] = rows
+            slab.view(capacity, block, self.d)[places] = torch.from_numpy(found).to(self.device)
 
         try:
             for step in range(steps):
@@ -161,11 +166,12 @@ class Stream:
                     free.append(int(slot[visit.leaving[left]]))
                     left += 1
                 while asked < len(visit.blocks) and free:
-                    number = int(visit.blocks[asked])
-                    slot[number] = free.popleft()
-                    coming.append((number, reader.submit(load, number, int(slot[number]))))
-                    asked += 1
-                while coming and visit.first[coming[0][0]] <= step:
+                    numbers = visit.blocks[asked : asked + min(TOGETHER, len(free))]
+                    places = [free.popleft() for _ in numbers]
+                    slot[numbers] = places
+                    coming.append((int(visit.first[numbers[0]]), reader.submit(load, numbers, places)))
+                    asked += len(numbers)
+                while coming and coming[0][0] <= step:
                     coming.popleft()[1].result()
                 yield slab, slot
         finally:

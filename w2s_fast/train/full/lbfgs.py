@@ -132,7 +132,7 @@ class LbfgsLive(Live):
         start = self.world.start
         rows = torch.as_tensor(self.world.splits[self.setups[0].run.split].train, device=self.world.device)
         found: list[tuple[Tensor, Tensor, dict[Any, Tensor]]] = []
-        for chunk, x in self.x.batches(rows, chunk_rows(k=start.k, d=start.d)):
+        for chunk, x in self.x.batches(self.x.as_stored(rows), chunk_rows(k=start.k, d=start.d)):
             cache: dict[Any, Tensor] = {}
             if isinstance(self.x, Resident):
                 found.append((chunk, x, cache))

@@ -93,7 +93,7 @@ class RidgeLive(Live):
         return known[key]
 
     def _rows(self, setup: Setup) -> Tensor:
-        return torch.as_tensor(self.world.splits[setup.run.split].train, device=self.world.device)
+        return self.x.as_stored(torch.as_tensor(self.world.splits[setup.run.split].train, device=self.world.device))
 
     def _weight(self, setup: Setup, rows: Tensor) -> Tensor | None:
         table = self.world.supervisions[setup.run.supervision].weight
