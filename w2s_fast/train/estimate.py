@@ -54,9 +54,10 @@ def estimate(
     epochs = max(s.run.epochs for s in stack)
     steps = epochs * math.ceil(n_train / batch)
     size, kinds = precision.master.itemsize, len({type(s.loss) for s in stack})
+    batches = len({(s.run.split, s.run.seed) for s in stack})
     step = (
         4 * runs * batch * d * k / rates.flops
-        + size * (runs * (LOGIT_PASSES * batch * k + STATE_PASSES * k * d) + 2 * batch * d) / rates.bytes
+        + size * (runs * (LOGIT_PASSES * batch * k + STATE_PASSES * k * d) + 2 * batches * batch * d) / rates.bytes
         + (CALLS + CALLS_PER_LOSS * kinds) * rates.call
     )
     score = 2 * runs * scored * d * k / rates.flops + size * 3 * runs * scored * k / rates.bytes + CALLS * rates.call
