@@ -80,7 +80,7 @@ def test_stacks_are_as_wide_as_memory_allows(monkeypatch):
     t = task()
     runs = [Run(head="linear", loss="kd", batch_size=16, epochs=1) for _ in range(8)]
     each = run_bytes(resolve(0, runs[0]), d=t.d, k=t.k)
-    for free, width in ((2 * 2 * each, 2), (100 * each, 4), (each, 1), (None, 4)):
+    for free, width in ((2 * 2 * each, 2), (2 * 4 * each, 4), (each, 1), (None, 8)):
         monkeypatch.setattr(PLAN, "free_bytes", lambda _, free=free: free)
         stacks = group([resolve(i, r) for i, r in enumerate(runs)], d=t.d, k=t.k, device=CPU)
         assert {len(s) for s in stacks} == {width}
