@@ -11,7 +11,7 @@ from torch import Tensor
 from w2s_fast.core.fields import Limits
 from w2s_fast.losses.loss import LogProbLoss, Loss, Real, per_row
 from w2s_fast.losses.loss import ramp as ramped
-from w2s_fast.losses.supervision import Batch
+from w2s_fast.losses.supervision import Batch, lowest_argmax
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,7 +35,8 @@ class AdaptConf(LogProbLoss):
     verified: ClassVar[bool] = True
 
     def at(self, logp: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        own, index = logp.max(dim=-1, keepdim=True)
+        index = lowest_argmax(logp).unsqueeze(-1)
+        own = logp.gather(-1, index)
         weak_label = batch.label().unsqueeze(-1)
         beta = torch.sigmoid((logp.gather(-1, weak_label) - own).detach() / self.T)
         if self.flip:
@@ -52,5 +53,6 @@ class AdaptConf(LogProbLoss):
         mix = beta.squeeze(-1)
         value = (1 - mix) * kl - mix * own.squeeze(-1)
 
-        h = (log_p.detach().exp() - q) * ((1 - beta) * self.kd_t)
+        # at kd_t = 1 the term in p has no part in dz: a softmax does not see what all classes share
+        h = q * (beta - 1) if unit else (log_p.detach().exp() - q) * ((1 - beta) * self.kd_t)
         return value, h.scatter_add_(-1, index, -beta)

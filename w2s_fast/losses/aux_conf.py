@@ -13,7 +13,7 @@ from w2s_fast.core.fields import Limits
 from w2s_fast.losses.balance import harden_balanced, last_valid
 from w2s_fast.losses.loss import Loss, Real, TargetLoss
 from w2s_fast.losses.loss import ramp as ramped
-from w2s_fast.losses.supervision import Batch
+from w2s_fast.losses.supervision import Batch, lowest_argmax
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,7 +61,7 @@ class AuxConf(TargetLoss):
     def target(self, logp: Tensor, batch: Batch) -> Tensor:
         w = batch.probs(self.tau_w)
         if self.harden == "argmax":
-            index = logp.argmax(dim=-1)
+            index = lowest_argmax(logp)
         else:
             index = harden_balanced(logp, w, batch.valid, batch.memory, uniform=self.balance_to == "uniform")
         a = ramped(batch.t, self.warmup) * self.alpha

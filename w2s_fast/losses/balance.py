@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from w2s_fast.losses.supervision import lowest_argmax
+
 ITERATIONS = 10
 
 
@@ -29,7 +31,7 @@ def harden_balanced(
         return (logp[..., 0].exp() < threshold.unsqueeze(-1)).to(torch.int64)
     if uniform:
         mean = torch.full_like(mean, 1 / logp.shape[-1])
-    return (logp + sinkhorn_offsets(all_logp, all_valid, mean, count)).argmax(dim=-1)
+    return lowest_argmax(logp + sinkhorn_offsets(all_logp, all_valid, mean, count))
 
 
 def weak_mean(w: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -41,21 +43,23 @@ def weak_mean(w: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def sinkhorn_offsets(logp: Tensor, valid: Tensor | None, mean: Tensor, count: Tensor) -> Tensor:
-    """Offsets b f[*r, 1, k] after ten iterations, in log domain, towards column sums `count * mean`.
+    """Offsets b f[*r, 1, k] after ten iterations towards column sums `count * mean`.
 
-    One iteration normalises the rows of log p + b and then scales the columns; a class of mean 0 gets -inf.
+    One iteration normalises the rows of p exp(b) and then scales the columns; a class of mean 0 gets -inf. Columns are
+    divided by their largest entry first, so that neither a rare class nor a confident row leaves the range of floats.
     """
-    goal = (count * mean).log().unsqueeze(-2)
-    b = torch.zeros_like(goal)
-    empty = goal == -torch.inf
-    padding = None if valid is None else ~valid.unsqueeze(-1)
+    masked = logp if valid is None else logp.masked_fill(~valid.unsqueeze(-1), -torch.inf)
+    largest = masked.amax(dim=-2, keepdim=True)
+    if valid is not None:
+        largest = largest.clamp_min(torch.finfo(logp.dtype).min)
+    shares = (masked - largest).exp()
+    goal = (count * mean).unsqueeze(-1)
+    tiny = torch.finfo(logp.dtype).tiny
+    v = largest.exp().mT
     for _ in range(ITERATIONS):
-        rows = torch.log_softmax(logp + b, dim=-1)
-        if padding is not None:
-            rows = rows.masked_fill(padding, -torch.inf)
-        # rows already hold b, so this is goal - logsumexp(logp + a) of the textbook with one kernel less
-        b = torch.where(empty, goal, b + goal - torch.logsumexp(rows, dim=-2, keepdim=True))
-    return b
+        u = (shares @ v).clamp_min(tiny).reciprocal()
+        v = goal / (shares.mT @ u).clamp_min(tiny)
+    return v.mT.log() - largest
 
 
 def quantile(x: Tensor, valid: Tensor | None, level: Tensor) -> Tensor:

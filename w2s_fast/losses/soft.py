@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from w2s_fast.losses.loss import LogProbLoss, TargetLoss, per_row

@@ -73,8 +73,8 @@ class Supervision:
             return torch.cat([self.label(part) for part in rows.split(CHUNK)])
         if self.teachers == 1:
             logits = self.logits(rows)
-            return (logits[:, 0] if logits.ndim == 3 else logits).argmax(dim=-1)
-        return self.probs(rows).argmax(dim=-1)
+            return lowest_argmax(logits[:, 0] if logits.ndim == 3 else logits)
+        return lowest_argmax(self.probs(rows))
 
     def to(self, *, dtype: torch.dtype, device: DeviceLikeType, keep: bool = False) -> Supervision:
         """A copy on a device, real tables in `dtype`; with `keep` weak logits of half precision become it row by row."""
@@ -132,7 +132,7 @@ class Batch:
 
     def label(self) -> Tensor:
         """The weak label i[*r, b], the argmax of one teacher's logits; ties go to the lowest class."""
-        return self.weak.argmax(dim=-1)
+        return lowest_argmax(self.weak)
 
     def run(self, r: int) -> Batch:
         """The batch of run `r` of a stack, without lead."""
@@ -149,6 +149,14 @@ class Batch:
             valid=one(self.valid),
             memory={name: x[r] for name, x in self.memory.items()},
         )
+
+
+def lowest_argmax(x: Tensor) -> Tensor:
+    """Class numbers i[*r, b] of the largest entries of x f[*r, b, k], detached; ties go to the lowest class."""
+    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and not torch.compiler.is_compiling():
+        # torch's own takes about five times as long on a CPU
+        return torch.from_numpy(x.detach().numpy().argmax(axis=-1))
+    return x.argmax(dim=-1)
 
 
 def ground_truth(labels: Tensor, k: int, dtype: torch.dtype = torch.float32) -> Supervision:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from w2s_fast.core.protocols import Theta
 from w2s_fast.heads.head import Features, Head
-from w2s_fast.losses.supervision import Supervision
+from w2s_fast.losses.supervision import Supervision, lowest_argmax
 from w2s_fast.train.features import Resident
 from w2s_fast.train.gemm import logits
 from w2s_fast.train.step import is_linear_in_x, logits_of
@@ -82,7 +82,7 @@ def predict(head: Head, theta: Theta, rows: Rows, kept: list[Tensor] | None, run
     """Class numbers i[G, n]."""
     score = scorer(head, theta, runs)
     parts = kept if kept is not None else (part for _, part in rows.x.batches(rows.rows, rows.size))
-    found = [score(part).argmax(dim=-1) for part in parts]
+    found = [lowest_argmax(score(part)) for part in parts]
     if not found:
         return torch.empty(runs, 0, dtype=torch.int64, device=rows.rows.device)
     return found[0] if len(found) == 1 else torch.cat(found, dim=1)
