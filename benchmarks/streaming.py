@@ -1,6 +1,6 @@
 """Streamed against resident training on a made-up bank: rows a second, and what the order of streaming costs.
 
-    python benchmarks/streaming.py [--rows 100000] [--dim 256] [--classes 50] [--heads 1 16 64] [--seeds 16] [--json FILE]
+    python benchmarks/streaming.py [--rows 100000] [--dim 256] [--classes 50] [--heads 1 16 64] [--json FILE]
 
 The bank lies class by class on disk, as image folders do: the hardest case for an order that is shuffled in windows.
 Accuracy is that of the last epoch on the test rows; its difference is paired by seed, with a 95 % Student interval.

@@ -25,7 +25,7 @@ Streaming = bool | int | None
 def open_features(bank: Bank, rows: np.ndarray, *, stream: Streaming, name: str, say: Say) -> Tensor | Stream:
     """Raw features of the given rows of a bank: f32 [n, d] in memory, or a `Stream` where that takes too much.
 
-    Too much is more than half of the free memory for a table, one with unit rows, and a copy on the way (`say` is told).
+    Too much is more than half of the free memory for a table, one with unit rows, and a copy on the way. `say` is told.
     """
     if _streams(stream, COPIES * 4 * len(rows) * bank.dim, torch.device("cpu"), name, say):
         whole = np.array_equal(rows, np.arange(bank.rows))

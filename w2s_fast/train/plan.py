@@ -28,7 +28,8 @@ def plan(
     """Runs as stacks, each sorted by (split, seed) and then by loss.
 
     Stacks mix splits and seeds. On a CPU they hold up to 32 runs while a step's tensors stay in the cache, on a GPU up
-    to 128, on both where features are streamed, as one pass feeds them all. Any is as wide as half of the free memory and the head's `max_stack` allow.
+    to 128, on both where features are streamed, as one pass feeds them all. Any is as wide as half of the free memory
+    and the head's `max_stack` allow.
     """
     setups = [resolve(index, run) for index, run in enumerate(runs)]
     return [tuple(s.run for s in stack) for stack in group(setups, d=d, k=k, device=torch.device(device))]

@@ -100,7 +100,7 @@ class Stream:
     @property
     def most(self) -> int:
         """Blocks of a window at most."""
-        return max(1, self.window // self.blocks.block)
+        return self.count if self.window >= self.blocks.n else max(1, self.window // self.blocks.block)
 
     @property
     def declared(self) -> str:
