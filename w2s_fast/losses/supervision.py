@@ -37,9 +37,17 @@ class Supervision:
     cast: torch.dtype | None = None
 
     @classmethod
-    def from_probabilities(cls, p: Tensor, **rest: Tensor | None) -> Supervision:
+    def from_probabilities(
+        cls,
+        p: Tensor,
+        *,
+        pick: Tensor | None = None,
+        weight: Tensor | None = None,
+        prior: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Supervision:
         """Supervision whose weak logits are log(max(p, 1e-30)), for probabilities f[N, k] or f[N, m, k]."""
-        return cls(weak=p.clamp_min(TINY).log(), **rest)
+        return cls(weak=p.clamp_min(TINY).log(), pick=pick, weight=weight, prior=prior, labels=labels)
 
     @property
     def n(self) -> int:
