@@ -16,7 +16,9 @@ Data = Annotated[list[str] | None, DATA]
 Root = Annotated[Path | None, typer.Option(help="Folder that the lines of a list: are relative to.")]
 Identity = Annotated[str, typer.Option(help="Row ids from the images' bytes (content) or path and size (path).")]
 ClassNames = Annotated[Path | None, typer.Option(help="Class names for prompts, one a line in label order.")]
-Cache = Annotated[Path | None, typer.Option(help="Cache folder (default: $W2S_FAST_CACHE or ~/.cache/w2s_fast).")]
+Cache = Annotated[
+    Path | None, typer.Option(help="Cache folder or s3://... (default: $W2S_FAST_CACHE or ~/.cache/w2s_fast).")
+]
 Json = Annotated[bool, typer.Option("--json", help="Data alone on stdout, as JSON; progress on stderr.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]

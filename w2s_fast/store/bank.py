@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from w2s_fast.core.errors import BankMissing, BankStale, CacheError, Damaged, IdMismatch, NewerFormat
 from w2s_fast.core.hashing import digest_bytes, pack_ids
-from w2s_fast.store import files, layout
+from w2s_fast.store import files, layout, mirror
 from w2s_fast.store.part import BadFile, read_meta
 from w2s_fast.store.reader import Bank, Part, making_command, mending
 from w2s_fast.store.records import Bad, Commit, Complete, bank_digest, check_format, parse_object
@@ -28,6 +28,7 @@ def open_key(key: str, *, cache: str | Path | None = None) -> Bank:
     file or a size is not as committed, NewerFormat when a later version wrote it.
     """
     folder = layout.bank_dir(cache, key)
+    mirror.pull_bank(folder)
     if not os.path.lexists(layout.key_file(folder)) and not os.path.lexists(layout.complete_file(folder)):
         raise BankMissing(f"no bank {key[:12]} in {layout.store_root(cache)}; make it with: {making_command(folder)}")
     ingredients = read_ingredients(folder)

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from w2s_fast.core.errors import CacheError, NewerFormat
-from w2s_fast.store import files, layout
+from w2s_fast.core.paths import cache_root
+from w2s_fast.store import files, layout, mirror
+from w2s_fast.store.bucket import unnamed_in
 from w2s_fast.store.records import Bad, Commit
 from w2s_fast.store.refs import ref_files
 
@@ -21,7 +23,8 @@ DAY = 24 * 3600.0
 class Garbage:
     """A file or folder that nothing names, its bytes, and why it means nothing."""
 
-    path: Path
+    path: Path | str
+    """A file or folder, or the name of a part's folder in the bucket."""
     bytes: int
     why: str
 
@@ -54,6 +57,14 @@ def collect_garbage(
                     "and run gc again"
                 ) from error
         yield Garbage(path=path, bytes=size, why=why)
+    objects = mirror.bucket_of(cache_root(cache))
+    if objects is None:
+        return
+    for found, why in unnamed_in(objects, before=before):
+        for one in () if dry_run else found:
+            objects.delete(one.name)
+        folder = "/".join(found[0].name.split("/")[:5])
+        yield Garbage(path=folder, bytes=sum(one.bytes for one in found), why=why)
 
 
 def _unnamed(root: Path) -> Iterator[tuple[Path, str]]:

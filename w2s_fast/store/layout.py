@@ -48,6 +48,11 @@ def bank_dir(cache: str | Path | None, key: str) -> Path:
     return store_root(cache) / key[:2] / key
 
 
+def is_key(name: str) -> bool:
+    """Whether `name` is that of a bank: 64 hex digits."""
+    return _KEY.fullmatch(name) is not None
+
+
 def key_file(bank: Path) -> Path:
     return bank / "key.json"
 

@@ -10,9 +10,12 @@ from typing import Any
 
 from w2s_fast.core.errors import BankMissing, CacheError, UsageError
 from w2s_fast.core.hashing import canonical_json
-from w2s_fast.store import layout
+from w2s_fast.core.paths import cache_root
+from w2s_fast.store import layout, mirror
 from w2s_fast.store.bank import Bank, iter_commits, open_key, read_ingredients
-from w2s_fast.store.refs import Ref, list_refs
+from w2s_fast.store.bucket import banks_in, commits_in, complete_in
+from w2s_fast.store.objects import Objects
+from w2s_fast.store.refs import Ref, list_refs, parse_ref
 
 _ABSENT = object()
 
@@ -36,7 +39,14 @@ class BankInfo:
 
 
 def list_banks(cache: str | Path | None = None) -> Iterator[BankInfo]:
-    """Every bank of a cache in the order of keys, complete or not; a bank that cannot be opened is listed as such."""
+    """Every bank of a cache in the order of keys, complete or not; a bank that cannot be opened is listed as such.
+
+    Of a bucket the records are read and no bank is opened.
+    """
+    objects = mirror.bucket_of(cache_root(cache))
+    if objects is not None:
+        yield from _list_bucket(objects)
+        return
     refs: dict[str, Ref] = {}
     for ref in list_refs(cache):
         refs.setdefault(ref.key, ref)
@@ -62,9 +72,31 @@ def list_banks(cache: str | Path | None = None) -> Iterator[BankInfo]:
         )
 
 
+def _list_bucket(objects: Objects) -> Iterator[BankInfo]:
+    refs: dict[str, Ref] = {}
+    for one in objects.list(f"v{layout.FORMAT}/refs"):
+        ref = parse_ref(objects.get(one.name, limit=layout.MAX_RECORD))
+        if ref is not None:
+            refs.setdefault(ref.key, ref)
+    for key, stored in banks_in(objects).items():
+        complete, ref = complete_in(objects, key), refs.get(key)
+        commits = [] if complete else [c for _, c in commits_in(objects, stored) if c is not None]
+        yield BankInfo(
+            key=key,
+            model=ref.model if ref else None,
+            data=ref.data if ref else None,
+            rows=complete.rows if complete else sum(c.rows for c in commits),
+            dim=complete.dim if complete else None,
+            complete=complete is not None,
+            bytes=sum(one.bytes for one in stored),
+        )
+
+
 def find_key(prefix: str, *, cache: str | Path | None = None) -> str:
     """The full key of the one bank whose key begins so; UsageError when there is none, or several."""
-    keys = [f.name for f in sorted(layout.store_root(cache).glob("??/" + "[0-9a-f]" * 64)) if f.name.startswith(prefix)]
+    objects = mirror.bucket_of(cache_root(cache))
+    known = {f.name for f in layout.store_root(cache).glob("??/" + "[0-9a-f]" * 64)}
+    keys = sorted(k for k in known | set(banks_in(objects) if objects else ()) if k.startswith(prefix))
     if len(keys) != 1:
         found = "no bank's key begins" if not keys else f"{len(keys)} banks' keys begin"
         raise UsageError(f"{found} with {prefix!r} in {layout.store_root(cache)}; list them with: w2s-fast cache ls")
@@ -74,6 +106,7 @@ def find_key(prefix: str, *, cache: str | Path | None = None) -> str:
 def ingredients_of(key: str, *, cache: str | Path | None = None) -> dict[str, Any]:
     """What the key of a bank is made of, be the bank complete or not; BankMissing, or `Damaged` key.json."""
     folder = layout.bank_dir(cache, key)
+    mirror.pull_file(layout.key_file(folder), cache_root(cache))
     if not layout.key_file(folder).exists():
         raise BankMissing(f"no bank {key[:12]} in {layout.store_root(cache)}; list them with: w2s-fast cache ls")
     return read_ingredients(folder)
@@ -83,6 +116,7 @@ def describe(key: str, *, cache: str | Path | None = None) -> dict[str, Any]:
     """What `w2s-fast cache info` prints; of an incomplete bank the ingredients and what is committed so far."""
     folder = layout.bank_dir(cache, key)
     ingredients = ingredients_of(key, cache=cache)
+    mirror.pull_bank(folder)
     bank = open_key(key, cache=cache) if layout.complete_file(folder).exists() else None
     commits = [p.commit for p in bank.parts] if bank else list(iter_commits(folder))
     return {

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from w2s_fast.core.errors import CacheError, Damaged, NewerFormat
-from w2s_fast.core.paths import cache_root
-from w2s_fast.store import files, layout
+from w2s_fast.core.paths import cache_root, mirrored
+from w2s_fast.store import files, layout, mirror
 from w2s_fast.store.keys import plain
 from w2s_fast.store.records import Bad, Fields, seal, unseal
 
@@ -51,6 +51,7 @@ def write_ref(
         ref = Ref(model=model, data=data, options=chosen, key=key, rows_digest=rows_digest, weights=stats)
         files.make_dirs(path.parent)
         files.put(path, _to_bytes(ref))
+        mirror.push_file(path, cache_root(cache), replace=True)
     except OSError as error:
         raise CacheError(
             f"the reference of {model} on {data} cannot be written: {error.filename or path}: "
@@ -66,6 +67,8 @@ def read_ref(
     chosen = cast("dict[str, Any]", plain(dict(options or {}), "options"))
     path = layout.ref_file(cache, model, data, chosen)
     command = extract_command(model, data, chosen, cache=cache)
+    # a reference of this machine is kept: where weight files lie is a matter of the machine
+    mirror.pull_file(path, cache_root(cache))
     try:
         ref = _from_bytes(files.read_regular(path, limit=layout.MAX_RECORD))
     except (FileNotFoundError, NotADirectoryError):
@@ -108,6 +111,14 @@ def ref_files(folder: Path) -> Iterator[tuple[Ref, Path]]:
             continue
 
 
+def parse_ref(data: bytes) -> Ref | None:
+    """A reference from its bytes, None unless they are sound."""
+    try:
+        return _from_bytes(data)
+    except (Bad, NewerFormat):
+        return None
+
+
 def ref_of_key(cache: str | Path | None, key: str) -> Ref | None:
     """A reference that names this bank, for messages."""
     return next((ref for ref in list_refs(cache) if ref.key == key), None)
@@ -132,7 +143,7 @@ def extract_command(
 def on_cache(cache: str | Path | None) -> str:
     """What a command must begin with to work on this cache folder: nothing, for the default one."""
     root = cache_root(cache)
-    return "" if root == cache_root() else f"W2S_FAST_CACHE={shlex.quote(str(root))} "
+    return "" if root == cache_root() else f"W2S_FAST_CACHE={shlex.quote(mirrored(root) or str(root))} "
 
 
 def _to_bytes(ref: Ref) -> bytes:

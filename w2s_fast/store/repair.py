@@ -9,7 +9,8 @@ from pathlib import Path
 
 from w2s_fast.core.errors import BankMissing, CacheError, NewerFormat
 from w2s_fast.core.hashing import digest_bytes
-from w2s_fast.store import files, layout
+from w2s_fast.store import files, layout, mirror
+from w2s_fast.store.bucket import banks_in, drop_damaged
 from w2s_fast.store.part import BadFile, chunk_name, read_meta, sha256_of, verify_chunk
 from w2s_fast.store.records import Bad, Commit, Complete, bank_digest, check_format, parse_object
 
@@ -21,7 +22,8 @@ DAMAGED = layout.TMP + "damaged-"
 class Dropped:
     """What was taken out, and why; the `rows` [start, stop) have to be made again, None for a record of no rows."""
 
-    path: Path
+    path: Path | str
+    """A file, or the name of an object in the bucket."""
     rows: tuple[int, int] | None
     why: str
 
@@ -35,10 +37,19 @@ def repair_bank(key: str, *, failed: bool = False, cache: str | Path | None = No
     be read or renamed.
     """
     folder = layout.bank_dir(cache, key)
-    if not folder.is_dir():
+    objects = mirror.bucket_of(folder.parents[2])
+    if not folder.is_dir() and (objects is None or key not in banks_in(objects)):
         raise BankMissing(f"no bank {key[:12]} in {layout.store_root(cache)}; list them with: w2s-fast cache ls")
     try:
-        return _repair(folder, failed=failed)
+        dropped = _repair(folder, failed=failed)
+        if objects is not None:
+            dropped += [Dropped(path=n, rows=r, why=w) for n, r, w in drop_damaged(objects, key, failed=failed)]
+            # a part that is sound on one of the two sides need not be made again
+            mirror.pull_file(layout.key_file(folder), folder.parents[2])
+            mirror.agree(folder)
+            if dropped and layout.complete_file(folder).exists():
+                dropped += _drop(layout.complete_file(folder), None, "its parts were damaged in the bucket")
+        return dropped
     except OSError as error:
         raise CacheError(
             f"{error.filename or folder}: {error.strerror or error}; permit reading and writing, and repair again"

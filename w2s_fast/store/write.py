@@ -7,7 +7,6 @@ writer can create, so two writers can do the same work twice, but never harm eac
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,14 +15,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from w2s_fast.core.errors import CacheError, NewerFormat
+from w2s_fast.core.errors import CacheError
 from w2s_fast.core.hashing import digest_bytes, digest_ids
-from w2s_fast.store import files, layout
+from w2s_fast.store import files, layout, mirror
 from w2s_fast.store.checks import checked_arrays, checked_failures, checked_ids
 from w2s_fast.store.keys import key_bytes, plain
-from w2s_fast.store.part import BadFile, chunk_name, file_names, read_chunk, read_meta, spelled
+from w2s_fast.store.part import BadFile, chunk_name, read_chunk, read_meta, spelled
 from w2s_fast.store.publish import publish_part
 from w2s_fast.store.records import Bad, Commit, Complete, bank_digest
+from w2s_fast.store.state import bytes_or_none, usable
 
 
 def begin_bank(cache: str | Path | None, ingredients: Mapping[str, Any]) -> Path:
@@ -39,8 +39,9 @@ def begin_bank(cache: str | Path | None, ingredients: Mapping[str, Any]) -> Path
             files.make_dirs(folder)
         key_file = layout.key_file(bank)
         # A key.json with other bytes than its own folder's name says is damaged, and these are the right ones.
-        if _bytes_or_none(key_file) != data and not files.put_new(key_file, data) and _bytes_or_none(key_file) != data:
+        if bytes_or_none(key_file) != data and not files.put_new(key_file, data) and bytes_or_none(key_file) != data:
             files.put(key_file, data)
+        mirror.push_file(key_file, bank.parents[2])
     return bank
 
 
@@ -53,7 +54,9 @@ def missing_parts(bank_dir: str | Path, rows: int) -> list[int]:
     bank = Path(bank_dir)
     if rows < 1:
         raise CacheError(f"bank {bank.name[:12]}: {rows} rows; a bank holds at least one row, so check the data set")
-    return [p for p in range(layout.count_parts(rows)) if _usable(bank, p, layout.row_range(p, rows)[1]) is None]
+    with _writing(bank):
+        mirror.agree(bank)
+    return [p for p in range(layout.count_parts(rows)) if usable(bank, p, layout.row_range(p, rows)[1]) is None]
 
 
 def write_part(
@@ -87,7 +90,7 @@ def write_part(
     with _writing(bank):
         if not layout.key_file(bank).is_file():
             raise CacheError(f"{bank} is not a bank (no key.json); create it with begin_bank")
-        there = _usable(bank, part, stop)
+        there = usable(bank, part, stop)
         if there is None:
             directory, entries = publish_part(bank, part, arrays)
             commit = Commit(
@@ -106,6 +109,8 @@ def write_part(
             if there.directory != directory:
                 with suppress(OSError):
                     files.remove_tree(layout.parts_dir(bank) / directory)
+        mirror.agree(bank, part)
+        there = usable(bank, part, stop) or there
     if there.ids_digest != digest_ids(texts):
         raise CacheError(
             f"part {part} of bank {bank.name[:12]} was committed with other ids; remove {bank} and redo it"
@@ -131,7 +136,7 @@ def complete_bank(bank_dir: str | Path, *, rows: int, rows_digest: str) -> str:
     widths: set[tuple[int, int | None]] = set()
     whole = hashlib.sha256()
     for part in range(layout.count_parts(rows)):
-        commit = _usable(bank, part, layout.row_range(part, rows)[1])
+        commit = usable(bank, part, layout.row_range(part, rows)[1])
         if commit is None:
             raise CacheError(f"bank {short}: part {part} vanished; run the same extract command again")
         folder = layout.parts_dir(bank) / commit.directory
@@ -175,8 +180,10 @@ def complete_bank(bank_dir: str | Path, *, rows: int, rows_digest: str) -> str:
         failures=failures,
     ).to_bytes()
     with _writing(bank):
-        if _bytes_or_none(layout.complete_file(bank)) != record:
+        if bytes_or_none(layout.complete_file(bank)) != record:
             files.put(layout.complete_file(bank), record)
+        # the parts agree since `missing_parts`, so that another writer's record says the same
+        mirror.push_file(layout.complete_file(bank), bank.parents[2], replace=True)
     return digest
 
 
@@ -188,38 +195,11 @@ def _commit(bank: Path, commit: Commit) -> Commit:
     except Bad as bad:
         raise CacheError(f"{path}: {bad}; shorten the ids, failure reasons or producer") from None
     if not files.put_new(path, data):
-        there = _usable(bank, commit.part, commit.stop)
+        there = usable(bank, commit.part, commit.stop)
         if there is not None:
             return there
         files.put(path, data)  # torn or damaged, or its part is: nobody can want it
     return commit
-
-
-def _usable(bank: Path, part: int, stop: int) -> Commit | None:
-    """The commit of a part that need not be written again; a later format is never written over."""
-    path = layout.commit_file(bank, part)
-    try:
-        commit = Commit.from_bytes(files.read_regular(path, limit=layout.MAX_RECORD))
-        folder = layout.parts_dir(bank) / commit.directory
-        whole = set(commit.files) in (file_names(logits=True), file_names(logits=False)) and all(
-            os.stat(folder / name).st_size == f.bytes  # noqa: PTH116
-            for name, f in commit.files.items()
-        )
-    except Bad:
-        return None
-    except NewerFormat as newer:
-        raise NewerFormat(f"{path}: {newer}") from None
-    except PermissionError as error:
-        raise CacheError(f"{error.filename} may not be read; give yourself read permission") from None
-    except OSError:
-        return None
-    return commit if whole and (commit.key, commit.part, commit.stop) == (bank.name, part, stop) else None
-
-
-def _bytes_or_none(path: Path) -> bytes | None:
-    with suppress(FileNotFoundError):
-        return files.read_regular(path, limit=layout.MAX_RECORD)
-    return None
 
 
 @contextmanager

@@ -1,0 +1,169 @@
+"""Names with bytes behind them: what a shared store of banks has to offer, as a folder and as a bucket."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from w2s_fast.core.errors import CacheError, UsageError
+from w2s_fast.store import files
+from w2s_fast.store.layout import TMP
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """One object: its name, its bytes, and when it was put there (seconds since 1970, by the store's clock)."""
+
+    name: str
+    bytes: int
+    modified: float
+
+
+class Objects(Protocol):
+    """Objects by names such as `v1/refs/x.json`, each there whole or not at all. CacheError where a store refuses."""
+
+    def put(self, name: str, data: bytes, *, replace: bool = False) -> bool:
+        """Create an object, durably. False, and nothing is changed, when the name is taken, unless `replace`."""
+        ...
+
+    def get(self, name: str, *, limit: int) -> bytes:
+        """Its bytes; FileNotFoundError without it, CacheError when there are more than `limit`."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        """All objects below the folder `prefix`, in the order of their names."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderObjects:
+    """Objects as files below a folder, by the durable operations that banks are written with."""
+
+    root: Path
+
+    def put(self, name: str, data: bytes, *, replace: bool = False) -> bool:
+        path = self._path(name)
+        with _told(str(self.root)):
+            files.make_dirs(path.parent)
+            if not replace:
+                return files.put_new(path, data)
+            files.put(path, data)
+            return True
+
+    def get(self, name: str, *, limit: int) -> bytes:
+        with _told(str(self.root)):
+            return files.read_regular(self._path(name), limit=limit)
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        found: list[Stored] = []
+        for here, _, names in os.walk(self._path(prefix)):
+            for name in names:
+                path = Path(here, name)
+                if not name.startswith(TMP):
+                    s = os.lstat(path)
+                    inside = path.relative_to(self.root).as_posix()
+                    found.append(Stored(name=inside, bytes=s.st_size, modified=s.st_mtime))
+        return iter(sorted(found, key=lambda one: one.name))
+
+    def delete(self, name: str) -> None:
+        with _told(str(self.root)):
+            try:
+                files.unlink(self._path(name))
+            except FileNotFoundError:
+                return
+
+    def _path(self, name: str) -> Path:
+        return self.root / _plain(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketObjects:
+    """Objects in an obstore store: a bucket of S3, GCS or Azure, or memory."""
+
+    store: Any
+    url: str
+
+    def put(self, name: str, data: bytes, *, replace: bool = False) -> bool:
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        with _told(self.url):
+            try:
+                # in one request: only such a one can be conditional
+                obstore.put(
+                    self.store, _plain(name), data, mode="overwrite" if replace else "create", use_multipart=False
+                )
+            except AlreadyExistsError:
+                return False
+            return True
+
+    def get(self, name: str, *, limit: int) -> bytes:
+        import obstore
+
+        with _told(self.url):
+            found = obstore.get(self.store, _plain(name))
+            if found.meta["size"] > limit:
+                raise CacheError(f"{self.url}/{name} holds {found.meta['size']} bytes, more than {limit}; remove it")
+            return bytes(found.bytes())
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        import obstore
+
+        with _told(self.url):
+            found = [
+                Stored(name=str(one["path"]), bytes=int(one["size"]), modified=one["last_modified"].timestamp())
+                for page in obstore.list(self.store, prefix=_plain(prefix))
+                for one in page
+            ]
+        return iter(sorted(found, key=lambda one: one.name))
+
+    def delete(self, name: str) -> None:
+        import obstore
+
+        with _told(self.url):
+            try:
+                obstore.delete(self.store, _plain(name))
+            except FileNotFoundError:
+                return
+
+
+@cache
+def open_objects(url: str) -> Objects:
+    """The store at an address, with credentials from the environment as obstore finds them; one for each address."""
+    try:
+        from obstore.store import MemoryStore, from_url
+    except ModuleNotFoundError:
+        raise UsageError(f"the cache {url} needs obstore; install it with: pip install 'w2s_fast[cloud]'") from None
+    with _told(url):
+        # memory is this process's own: for tests
+        return BucketObjects(store=MemoryStore() if url.startswith("memory:") else from_url(url), url=url)
+
+
+def _plain(name: str) -> str:
+    """The name, refused unless it is a relative path without `..`."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or str(path) != name:
+        raise CacheError(f"{name[:80]!r} is no name of an object; names are relative paths")
+    return name
+
+
+@contextmanager
+def _told(where: str) -> Generator[None]:
+    try:
+        yield
+    except (FileNotFoundError, CacheError):
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and not type(error).__module__.startswith("obstore"):
+            raise
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CacheError(f"{where}: {why[:200]}; check the address, the network and the credentials") from error
