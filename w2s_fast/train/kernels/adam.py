@@ -46,6 +46,7 @@ def update(
     grid = (triton.cdiv(n, _BLOCK), p.shape[0])
     with on(p):
         if isinstance(solver, Sgd):
+            nesterov: dict[str, Any] = {**_LAUNCH, "NESTEROV": solver.nesterov}
             _sgd[grid](
                 p,
                 g,
@@ -56,8 +57,7 @@ def update(
                 active,
                 n,
                 solver.momentum,
-                **_LAUNCH,
-                **{"NESTEROV": solver.nesterov},
+                **nesterov,
             )
             return
         assert isinstance(solver, Adam)

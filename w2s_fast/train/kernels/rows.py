@@ -270,7 +270,8 @@ def _rows(
         e = tl.exp(tl.div_rn(gap, tl.broadcast_to(T, gap.shape)))
         beta = e / (1.0 + e)
         if FLAG:
-            beta = tl.where(label == weak_label, beta, 1.0 - beta)
+            # where the labels agree the gap is 0, and this changes nothing
+            beta = 1.0 - beta
         beta = beta * _ramp(tl.load(t_ptr + r), tl.load(numbers + 4))
         if PLAIN:
             log_q = _log_softmax(weak, tau_w, inside)
