@@ -267,13 +267,17 @@ def test_a_loss_that_is_not_finite_is_reported_and_its_neighbours_go_on():
     def unbounded(z, weak, ctx):
         return -z[:, 0].exp()
 
-    runs = [Run(head="linear", loss=loss, solver="lbfgs", epochs=3) for loss in ("kd", broken, later, unbounded)]
-    good, first, second, third = fits(t, runs, [thirds(t.n, 60)], precision="fp32")
+    def falling(z, weak, ctx):
+        return -z[:, 0]
+
+    given = ("kd", broken, later, unbounded, falling)
+    runs = [Run(head="linear", loss=loss, solver="lbfgs", epochs=3) for loss in given]
+    good, first, second, third, fourth = fits(t, runs, [thirds(t.n, 60)], precision="fp32")
     assert good.status == "ok"
     for fit, epoch in ((first, 1), (second, 2)):
         assert fit.status == "diverged" and fit.theta == {} and f"in epoch {epoch} of 3" in fit.notes[0]
         assert "lr" not in fit.notes[0] and "check features and loss" in fit.notes[0]
-    assert third.status == "diverged"
+    assert third.status == fourth.status == "diverged"
 
 
 def test_memory_and_wrong_options_are_refused():
