@@ -89,9 +89,9 @@ def _read(file: Path, split: str, root: Path) -> list[_Line]:
         if not line:
             continue
         uri, label = _parse(line, where)
-        path = inside(root / os.path.normpath(uri), root, what=f"{where}: {uri!r}")
+        path = inside(root / os.path.normpath(uri), root, what=f"{where}: {uri!r:.200}")
         if not is_file(path):
-            raise DataError(f"{where}: the image {path} does not exist; mend the line, or set --root")
+            raise DataError(f"{where}: the image {str(path)[:300]} does not exist; mend the line, or set --root")
         out.append(_Line(uri=path.relative_to(root).as_posix(), label=label, split=split, where=where))
     return out
 
@@ -99,13 +99,13 @@ def _read(file: Path, split: str, root: Path) -> list[_Line]:
 def _parse(line: str, where: str) -> tuple[str, int]:
     parts = line.rsplit(maxsplit=1)
     if len(parts) < 2:
-        raise DataError(f"{where}: {line!r} has no label; each line is `path label`")
+        raise DataError(f"{where}: {line!r:.200} has no label; each line is `path label`")
     try:
         label = int(parts[1])
     except ValueError:
-        raise DataError(f"{where}: the label {parts[1]!r} is not an integer; each line is `path label`") from None
+        raise DataError(f"{where}: the label {parts[1]!r:.40} is not an integer; each line is `path label`") from None
     if label < 0:
-        raise DataError(f"{where}: the label {label} is negative; number the labels from 0")
+        raise DataError(f"{where}: the label {str(label)[:40]} is negative; number the labels from 0")
     return parts[0], label
 
 

@@ -30,7 +30,9 @@ def inside(path: Path, root: Path, *, what: str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name that no file can have
         raise DataError(f"{what} leads nowhere ({_why(error)}); correct the path") from None
     if not resolved.is_relative_to(root):
-        raise DataError(f"{what} leads to {resolved}, outside the root {root}; copy the file in or set --root")
+        raise DataError(
+            f"{what} leads to {str(resolved)[:300]}, outside the root {root}; copy the file in or set --root"
+        )
     return path
 
 
@@ -41,10 +43,11 @@ def read_bounded(path: Path, *, limit: int, what: str) -> bytes:
     """
     with opened(path, what=what) as file:
         try:
-            content = file.read(limit + 1)
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(limit + 1) if size <= limit else b""
         except OSError as error:
             raise DataError(f"{what} {path} cannot be read ({error.strerror}); restore it or remove its row") from None
-    if len(content) > limit:
+    if max(size, len(content)) > limit:
         raise Unreadable(f"{what} {path} is larger than {limit >> 20} MiB; remove it or make it smaller")
     return content
 

@@ -88,10 +88,8 @@ def read_member(root: Path, uri: str, *, limit: int) -> tuple[bytes, str]:
 
 
 def _header(file: BinaryIO, at: int, end: int, path: Path) -> bytes | None:
-    if at + BLOCK > end:
-        if at >= end > 0:
-            return None  # some writers leave out the two empty blocks
-        raise DataError(f"{path}, byte {at}: the tar ends within a header; fetch it again")
+    if at + BLOCK > end:  # without the empty block at its end, a tar may have been cut between two samples
+        raise DataError(f"{path}, byte {at}: the tar ends before its end mark; fetch it again")
     file.seek(at)
     header = file.read(BLOCK)
     if header == bytes(BLOCK):
