@@ -197,6 +197,28 @@ def test_a_diverging_run_is_reported_and_its_neighbours_are_not_touched(monkeypa
     assert gap(other.theta["last"], again[1].theta["last"]) < 1e-13
 
 
+def test_one_run_that_diverges_among_63(monkeypatch):
+    """Weight decay at lr = 1e6 doubles the digits of a parameter in every step, until single precision ends."""
+    t = task()
+    together(monkeypatch)
+    runs = [
+        Run(head="linear", loss=loss, seed=seed, lr=lr, solver="sgd", weight_decay=0.01, batch_size=16, epochs=4)
+        for loss in ("kd", "ce", "gce")
+        for seed in range(7)
+        for lr in (1e-3, 1e-2, 3e-2)
+    ]
+    options = {"precision": "fp32"}
+    without = fits(t, runs, [thirds(t.n, 60)], **options)
+    at = 30
+    among = fits(t, [*runs[:at], replace(runs[0], lr=1e6), *runs[at:]], [thirds(t.n, 60)], **options)
+    bad = among.pop(at)
+    assert bad.status == "diverged" and "lr" in bad.notes[0]
+    for a, b in zip(without, among, strict=True):
+        assert a.run == b.run and b.status == "ok"
+        assert gap(a.theta["last"], b.theta["last"]) < 1e-6
+        assert all(np.allclose(a.curves[c], b.curves[c], atol=1e-5, equal_nan=True) for c in a.curves)
+
+
 def test_scaling_prototypes_and_learning_rate_together_changes_nothing():
     """Cosines see directions only, so (norm, lr) and (c norm, c lr) are one trajectory."""
     t = task()

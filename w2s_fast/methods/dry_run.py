@@ -95,7 +95,7 @@ def dry_run(study: Study, **arguments: Any) -> Iterator[Group | Missing]:
 def _groups(
     task: Task, setups: Sequence[Setup], splits: Sequence[Split], *, device: str, precision: str
 ) -> Iterator[Group]:
-    k, d, place = len(task.classes), task.features.shape[1], torch.device(device)
+    k, d, place = len(task.classes), task.width, torch.device(device)
     alike: dict[Any, list[list[Setup]]] = {}
     for stack in group(setups, d=d, k=k, device=place):
         alike.setdefault(stack_key(stack[0]), []).append(stack)
