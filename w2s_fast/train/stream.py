@@ -146,7 +146,9 @@ class Stream:
         """For every step: the slab of blocks in memory, and where each block of the step begins in it."""
         block = self.blocks.block
         capacity = min(2 * self.most, len(visit.blocks))
-        slab = torch.empty(capacity * block, self.d, dtype=_torch(self.blocks.dtype), device=self.device)
+        # the caller's inference mode is not the reading thread's, which writes into it
+        with torch.inference_mode(False):
+            slab = torch.empty(capacity * block, self.d, dtype=_torch(self.blocks.dtype), device=self.device)
         slot = np.full(self.count, -1, np.int64)
         free = deque(range(capacity))
         coming: deque[tuple[int, Future[None]]] = deque()
