@@ -11,6 +11,7 @@ from w2s_fast.train.features import Resident
 from w2s_fast.train.order import order
 from w2s_fast.train.plan import Stack, plan
 from w2s_fast.train.run import Fit, Run, SplitRows
+from w2s_fast.train.stream import Stream
 
 __all__ = [
     "SELECTIONS",
@@ -22,6 +23,7 @@ __all__ = [
     "SplitRows",
     "Stack",
     "Start",
+    "Stream",
     "Supervision",
     "fit_heads",
     "ground_truth",
