@@ -92,7 +92,7 @@ def test_running_out_on_the_way_is_a_sentence(monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(engine, "_train", full)
+    monkeypatch.setattr("w2s_fast.heads.linear.Linear.init", full)
     with pytest.raises(TrainError, match=r"out of memory on cpu while training 1 runs together \(batch_size=16\)"):
         fits(t, [Run(head="linear", loss="kd", batch_size=16)], [thirds(t.n, 60)])
 
