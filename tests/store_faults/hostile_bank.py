@@ -113,7 +113,8 @@ class Outcome:
 
     def __str__(self) -> str:
         words = f"{self.err[-600:]} {self.out[-200:]}"
-        return f"{self.name}: {' '.join(self.argv)} -> {self.status} in {self.seconds:.2f} s, {self.peak >> 20} MiB: {words}"
+        took = f"{self.seconds:.2f} s, {self.peak >> 20} MiB"
+        return f"{self.name}: {' '.join(self.argv)} -> {self.status} in {took}: {words}"
 
 
 def probe(

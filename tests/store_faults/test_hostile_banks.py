@@ -137,8 +137,14 @@ def hole(bank: Path) -> None:
     """Features that are a hole in a file: 200 MB for nothing on disk, and sound but for their checksum."""
     rows, width = 8192, 6_144
     whole = rows * width * 4 + 4
-    for array, shape, dtype in (("features", (rows, width), "float32"), ("logits", (rows, CLASSES), "float32"),
-                                ("norms", (rows,), "float32"), ("ids", (rows, 16), "uint8"), ("ok", (rows,), "bool")):  # fmt: skip
+    arrays = {
+        "features": ((rows, width), "float32"),
+        "logits": ((rows, CLASSES), "float32"),
+        "norms": ((rows,), "float32"),
+        "ids": ((rows, 16), "uint8"),
+        "ok": ((rows,), "bool"),
+    }
+    for array, (shape, dtype) in arrays.items():
         remeta(bank, array, **grid(*shape), data_type=dtype)
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize + 4
         chunk = f"{array}/c/" + "/".join("0" * len(shape))

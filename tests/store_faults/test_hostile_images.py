@@ -171,7 +171,8 @@ from w2s_fast.core.errors import Unreadable
 from w2s_fast.data.decode import decode
 import numpy, PIL.Image, PIL.ImageOps
 def resident(field):
-    return int(next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field)).split()[1]) << 10
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(x for x in lines if x.startswith(field)).split()[1]) << 10
 for name in sys.argv[1:]:
     content = Path(name).read_bytes()
     before = resident("VmRSS")

@@ -212,7 +212,8 @@ def test_a_hostile_memo_costs_little(root: Path, tmp_path: Path, monkeypatch: py
         f"CREATE VIEW files AS {endless} SELECT i AS path, i AS size, i AS mtime_ns, i AS id FROM n",
         "CREATE TABLE files (path, size, mtime_ns, id); CREATE TRIGGER t AFTER INSERT ON files BEGIN "
         "INSERT INTO files SELECT * FROM files; INSERT INTO files SELECT * FROM files; END",
-        "CREATE TABLE files (path BLOB, size TEXT, mtime_ns REAL, id BLOB); INSERT INTO files VALUES (x'ff', 'a', 1, x'00')",
+        "CREATE TABLE files (path BLOB, size TEXT, mtime_ns REAL, id BLOB); "
+        "INSERT INTO files VALUES (x'ff', 'a', 1, x'00')",
     )):  # fmt: skip
         cache = tmp_path / str(number)
         cache.mkdir()
