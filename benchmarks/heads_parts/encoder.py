@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from benchmarks.heads_parts.recipe import Recipe
@@ -15,7 +17,7 @@ def images_per_second(*, device: str, batch: int = 16, tries: int = 3) -> float:
     """Of an open_clip ViT-B-32 with random weights in fp32, images already decoded and on the device."""
     import open_clip
 
-    model = open_clip.create_model(ENCODER, pretrained=None, device=device).eval()
+    model: Any = open_clip.create_model(ENCODER, pretrained=None, device=device).eval()
     images = torch.randn(batch, 3, 224, 224, device=device)
     with torch.no_grad():
         model.encode_image(images)

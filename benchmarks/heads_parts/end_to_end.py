@@ -118,7 +118,7 @@ def _study(job: Job) -> int:
         device="cpu",
         precision=job.precision,
     )
-    return len({row["run_id"] for row in results.rows})
+    return len({row.get("run_id") for row in results.rows})
 
 
 def _loop(job: Job) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -116,5 +117,5 @@ def sklearn_lbfgs(world: World, *, c: float = 1.0, max_iter: int = 100) -> tuple
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x[world.train], label)
-    right = model.predict(x[world.val]) == host.truth[world.val].numpy()
-    return float(right.mean()), int(model.n_iter_.max())
+    right = np.equal(model.predict(x[world.val]), host.truth[world.val].numpy())
+    return float(np.mean(right)), int(model.n_iter_.max())

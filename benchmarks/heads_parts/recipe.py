@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -96,9 +97,10 @@ def uses_label(loss: str) -> bool:
     return loss in ("ce", "adapt_conf")
 
 
-def value(loss: str, z: Tensor, p: Tensor | None, label: Tensor | None, t: float, *, entropy: bool = True) -> Tensor:
+def value(loss: str, z: Tensor, p: Any, label: Any, t: float, *, entropy: bool = True) -> Tensor:
     """The mean loss of logits z f[b, k] to weak probabilities p f[b, k] and weak labels i[b]; t = step / steps.
 
+    p and label may be None where the loss does not use them (`uses_probabilities`, `uses_label`).
     entropy: KD as a KL divergence; without, as a cross-entropy, whose gradient is the same and whose cost is less.
     """
     if loss == "ce":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from w2s_fast.train import Start, Supervision
@@ -36,6 +36,15 @@ class Shape:
 CLIPART = Shape(case="clipart", n_train=9346, n_val=2337, n_test=2921, k=345, d=512)
 CLIPART_768 = Shape(case="clipart", n_train=9346, n_val=2337, n_test=2921, k=345, d=768)
 REAL = Shape(case="real", n_train=33305, n_val=8327, n_test=10409, k=345, d=768)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """Row numbers of a split, as the engine takes them."""
+
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    test: NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,11 +90,11 @@ class World:
     def supervision(self) -> Supervision:
         return Supervision(weak=self.weak)
 
-    def rows(self, *, with_test: bool) -> SimpleNamespace:
+    def rows(self, *, with_test: bool) -> Rows:
         """The split that the engine is given; without test rows it evaluates what the baselines evaluate: val."""
         every = np.arange(self.shape.n)
         test = every[self.test] if with_test else every[:0]
-        return SimpleNamespace(train=every[self.train], val=every[self.val], test=test)
+        return Rows(train=every[self.train], val=every[self.val], test=test)
 
     @cached_property
     def host(self) -> World:
@@ -98,7 +107,7 @@ class World:
 
 
 def make_world(
-    shape: Shape, *, seed: int = 0, noise: float = 1.1, weak_noise: float = 2.2, text_noise: float = 1.5
+    shape: Shape, *, seed: int = 0, noise: float = 1.0, weak_noise: float = 2.2, text_noise: float = 1.5
 ) -> World:
     """A task whose classes come in super-classes, in a narrow cone, under a supervisor that sees another view.
 
@@ -120,5 +129,5 @@ def make_world(
     cone = F.normalize(torch.randn(1, d, generator=g), dim=1)
     x = F.normalize(near(seen[truth], noise * (d / 64) ** 0.5) + cone, dim=1)
     x = x * (10 + torch.randn(n, 1, generator=g))
-    weak = 24 * F.normalize(near(told[truth], weak_noise), dim=1) @ told.T
+    weak = 36 * F.normalize(near(told[truth], weak_noise), dim=1) @ told.T
     return World(shape=shape, x=x, truth=truth, weak=weak, text=F.normalize(near(seen, text_noise) + cone, dim=1))
