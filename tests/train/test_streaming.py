@@ -241,3 +241,23 @@ def test_streamed_training_is_as_accurate_as_resident_training(capsys):
         print(f"\nstreamed - resident, {len(gap)} seeds: {gap.mean():+.4f} +- {half:.4f} of {np.mean(right[0]):.3f}")
     assert 0.3 < np.mean(right[0]) < 0.97
     assert abs(gap.mean()) + half < 0.01
+
+
+def test_memory_is_counted_as_it_is_held(monkeypatch):
+    from w2s_fast.train import memory
+
+    t = task(n=3000, k=4, d=256)
+    part, run = mixed(t.n, 0, 2000), Run(head="linear", loss="kd", epochs=1, batch_size=32)
+    table = stream(t.x.half(), window=512)
+    assert table.held_bytes == 2 * 512 * 256 * 2
+    needed = memory.run_bytes(memory_setup(run, t), d=t.d, k=t.k) + 4 * 1000 * t.k + table.held_bytes
+    monkeypatch.setattr(memory, "free_bytes", lambda device: needed)
+    assert fits(t, table, [run], [part])[0].status == "ok"
+    with pytest.raises(TrainError, match="one run needs"):
+        fits(t, t.x, [run], [part])
+
+
+def memory_setup(run, t):
+    from w2s_fast.train.run import resolve
+
+    return resolve(0, run, t.start)

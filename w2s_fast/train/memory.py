@@ -13,6 +13,7 @@ from w2s_fast.core.errors import TrainError
 from w2s_fast.heads.head import Features
 from w2s_fast.train.features import Resident
 from w2s_fast.train.run import Setup
+from w2s_fast.train.stream import Stream
 
 PARAMETER_COPIES = 6
 """Parameter-sized tensors per run beside the solver's state: weights, gradients, and up to four selections."""
@@ -48,6 +49,10 @@ def shared_bytes(
     """
     source = x.table if isinstance(x, Resident) else x
     total = dtype.itemsize * min(chunk, scored * k)
+    if isinstance(source, Stream):
+        # on a CPU weak logits stay where they are, in the type that they have
+        weak = 0 if device.type == "cpu" and dtype == torch.float32 else dtype.itemsize * teachers * source.n * k
+        return total + weak + source.held_bytes
     if not isinstance(source, Tensor):
         return total + dtype.itemsize * teachers * source.n * k
     n, d = source.shape

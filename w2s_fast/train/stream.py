@@ -103,6 +103,11 @@ class Stream:
         return self.count if self.window >= self.blocks.n else max(1, self.window // self.blocks.block)
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes of the two windows that a pass holds."""
+        return min(2 * self.most, self.count) * self.blocks.block * self.d * self.blocks.dtype.itemsize
+
+    @property
     def declared(self) -> str:
         """What rows say of the order of training; with one window it is the resident order."""
         return "resident" if self.count <= self.most else f"stream(block={self.blocks.block}, window={self.window})"
