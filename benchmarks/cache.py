@@ -2,9 +2,10 @@
 
     python benchmarks/cache.py [--quick] [--json FILE]
 
-Each figure is the best of several repetitions in one process, on the file system of --folder. `warm`: the files are in the
-page cache. `cold`: the kernel was asked to drop them (posix_fadvise), which not every file system obeys. All reads but
-memcpy end in a buffer that exists before; the bank's are verified (crc32c), the others are not.
+Each figure is the best of several repetitions in one process, on the file system of --folder. `warm`: the files are in
+the page cache. `cold`: the kernel was asked to drop them (posix_fadvise), which not every file system obeys. memcpy and
+`.npy into a buffer` fill memory that they had before, the others take new memory. Reads of the bank are verified
+(crc32c), the others are not.
 """
 
 from __future__ import annotations

@@ -128,6 +128,8 @@ def test_norms_of_another_order_are_refused(tmp_path, rows):
         ({"ids": ["x"] * 7}, "id 'x' occurs twice"),
         ({"ids": ["", *"abcdef"]}, "row 0 of the part: '' is no id"),
         ({"ids": ["a\nb", *"abcdef"]}, "is no id"),
+        ({"ids": [f"{i:032x}\n{i:032x}" for i in range(7)]}, "is no id"),
+        ({"ids": [f"{3:032x}"] * 7}, "occurs twice"),
         ({"ids": ["\udcff", *"abcdef"]}, "is no id"),
         ({"features": np.zeros((6, 5), np.float32)}, r"features has shape \(6, 5\), not \[7, 'n'\]"),
         ({"features": np.zeros((7, 0), np.float32)}, "widths from 1"),

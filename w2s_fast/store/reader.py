@@ -152,10 +152,10 @@ class Bank:
         if wanted.ndim != 1 or (len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.rows):
             raise IndexError(f"rows of bank {self.key[:12]} are numbered from 0 to {self.rows - 1}")
         out = np.empty((len(wanted), *metas[0].shape[1:]), np.result_type(*{m.dtype for m in metas}))
-        starts = np.array([p.commit.start for p in self.parts])
-        owner = np.searchsorted(starts, wanted, side="right") - 1
-        for i in np.unique(owner).tolist():
-            part, at = self.parts[i], np.flatnonzero(owner == i)
+        order = np.argsort(wanted, kind="stable")
+        bounds = np.searchsorted(wanted[order], [p.commit.start for p in self.parts] + [self.rows])
+        for i in np.flatnonzero(np.diff(bounds)).tolist():
+            part, at = self.parts[i], order[bounds[i] : bounds[i + 1]]
             entry, local = part.commit.files[chunk_name(name)], wanted[at] - part.commit.start
             try:
                 chunk = checked_chunk(self._folder(part.commit), part.arrays[name], entry, self._checked)
