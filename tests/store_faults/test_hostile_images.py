@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import struct
 import subprocess
 import sys
@@ -154,6 +156,18 @@ def test_max_failures_stops_early(mixed: Path, tmp_path: Path, monkeypatch: pyte
     with pytest.raises(DataError, match=r"more than --max-failures 3; the last: the image"):
         extract(open_manifest(data, cache=tmp_path), [MODEL], data=data, options=few, cache=tmp_path)
     assert len(read) < len(BAD) // 2 and not list(tmp_path.rglob("commits/*"))
+
+
+def test_a_decoder_that_is_killed_is_one_sentence(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    data = f"imagefolder:{mixed}"
+    manifest = open_manifest(data, cache=tmp_path)
+    monkeypatch.setattr(images, "read_image", killed)
+    with pytest.raises(DataError, match="a decoding process was killed after 0 images.*fewer --workers: it resumes"):
+        extract(manifest, [MODEL], data=data, options=replace(OPTIONS, workers=1), cache=tmp_path)
+    assert not list(tmp_path.rglob("commits/*"))
 
 
 @pytest.mark.slow

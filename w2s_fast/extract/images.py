@@ -86,7 +86,23 @@ def batches(
         collate_fn=images.collate,
         prefetch_factor=4 if workers else None,
     )
-    for batch in loader:
+    for batch in _unless_killed(loader):
         if batch.stop is not None:
             raise DataError(batch.stop)
         yield batch
+
+
+def _unless_killed(loader: DataLoader[_Item]) -> Iterator[ImageBatch]:
+    """The loader's batches; a decoding process that is killed from outside is a `DataError`, its own errors are not."""
+    done = 0
+    try:
+        for batch in loader:
+            yield batch
+            done += len(batch.rows)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"a decoding process was killed after {done} images, most likely for want of memory; run the same command "
+            "again with fewer --workers: it resumes"
+        ) from None
