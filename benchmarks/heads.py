@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -67,7 +68,7 @@ def main() -> int:
     result["seconds"] = time.perf_counter() - began
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(result, indent=1, allow_nan=False, default=float) + "\n")
+        args.json.write_text(json.dumps(finite(result), indent=1, allow_nan=False) + "\n")
     failed = [one for one in result["parity"] if not one["passed"]]
     say(f"{len(result['parity'])} gates, {len(failed)} failed; {result['seconds']:.0f} s in all")
     return 1 if failed else 0
@@ -129,6 +130,15 @@ def scaling_rows(world: World, precisions: tuple[str, ...], args: argparse.Names
             rows += scaling.against_shape(axis=axis, precision=precision, repeats=args.repeats, device=args.device)
         say(f"scaling: {precision} done")
     return rows
+
+
+def finite(value: Any) -> Any:
+    """The same for a JSON file, where numbers that are not finite are null."""
+    if isinstance(value, dict):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:

@@ -193,14 +193,36 @@ def test_paired_interval_is_students():
     assert (mean - half, mean + half) == pytest.approx((100 * interval.low, 100 * interval.high))
 
 
-@pytest.mark.parametrize(("points", "strict", "passed"), [(0.2, True, True), (0.4, True, False), (0.4, False, False)])
-def test_accuracy_gate(world, monkeypatch, points, strict, passed):
-    shift = iter([0.60 + points / 100 + e for e in (0, 1e-5, -1e-5)])
-    monkeypatch.setattr(parity, "accuracies", lambda *_, **__: [next(shift) for _ in range(3)])
+@pytest.mark.parametrize(
+    ("points", "noise", "strict", "passed"),
+    [
+        (0.2, 0.0, True, True),
+        (0.4, 0.0, True, False),
+        (0.4, 0.0, False, False),
+        (0.4, 1.0, False, True),
+        (0.4, 1.0, True, False),
+        (math.nan, 0.0, True, False),
+        (math.nan, 0.0, False, False),
+    ],
+)
+def test_accuracy_gate(world, monkeypatch, points, noise, strict, passed):
+    found = [0.60 + (points + e) / 100 for e in (0, noise, -noise)]
+    monkeypatch.setattr(parity, "accuracies", lambda *_, **__: found)
     result = parity.gate_accuracy(
         world, recipes.LOSSES["KD"], precision="bf16", seeds=range(3), strict=strict, fp32=[0.60, 0.60, 0.60]
     )
-    assert result["passed"] is passed and result["points"] == pytest.approx(points)
+    assert result["passed"] is passed and result["points"] == pytest.approx(points, nan_ok=True)
+
+
+def test_engine_seconds_are_per_run(world, monkeypatch):
+    seconds = {"loader": [9.0, 20.0, 8.0], "resident": [6.0, 6.0, 1.0], "engine fp32": [4.0, 5.0, 6.0]}
+    monkeypatch.setattr(measure, "interleaved", lambda jobs, **_: {name: seconds[name] for name in jobs})
+    monkeypatch.setattr(measure, "fastest_variant", lambda *_, **__: loops.VARIANTS[1])
+    plan = measure.Plan(runs=2, repeats=3, precisions=("fp32",))
+    (row,) = measure.rows_of(world, "KD", short(recipes.LOSSES["KD"]), plan)
+    assert (row["engine_s"], row["loader_s"], row["resident_s"]) == (2.5, 9.0, 6.0)
+    assert (row["ratio_loader"], row["ratio_resident"]) == (3.6, 2.4)
+    assert row["resident_variant"] == "fused Adam" and row["uncached_s"] is None
 
 
 def test_accuracies_are_those_of_the_predictions(world):
@@ -243,6 +265,13 @@ def test_command(world, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [*command, "--no-table"])
     monkeypatch.setattr(parity, "MOST_GAP", 1e-12)
     assert heads.main() == 1
+
+
+def test_what_is_not_a_number_is_null_in_the_file():
+    assert heads.finite({"a": [math.nan, 1.5, {"b": math.inf}], "c": True}) == {
+        "a": [None, 1.5, {"b": None}],
+        "c": True,
+    }
 
 
 def test_table_leaves_out_what_was_not_measured():
