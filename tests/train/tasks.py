@@ -38,7 +38,7 @@ def thirds(n, train):
 
 def together(monkeypatch):
     """Make the engine put all runs that may be stacked into one stack, as on a GPU."""
-    from w2s_fast.train import engine
+    from w2s_fast.train import loop
     from w2s_fast.train.plan import stack_key
 
     def group(setups, **_):
@@ -47,11 +47,11 @@ def together(monkeypatch):
             stacks.setdefault(stack_key(s), []).append(s)
         return list(stacks.values())
 
-    monkeypatch.setattr(engine, "group", group)
+    monkeypatch.setattr(loop, "group", group)
 
 
 def alone(monkeypatch):
     """Make the engine train every run by itself."""
-    from w2s_fast.train import engine
+    from w2s_fast.train import loop
 
-    monkeypatch.setattr(engine, "group", lambda setups, **_: [[s] for s in setups])
+    monkeypatch.setattr(loop, "group", lambda setups, **_: [[s] for s in setups])

@@ -162,5 +162,7 @@ def test_progress_seconds_and_what_defaults_became():
         "order": "resident",
         "precision": "fp64",
         "device": "cpu",
+        "kernels": "torch",
+        "gradient": "closed form",
     }
     assert found[2].resolved["tau_s"] == 0.05 and found[2].resolved["init"] == "text"

@@ -120,7 +120,7 @@ class Gathered(Batch):
 
     @cached_property
     def labels(self) -> Tensor | None:  # type: ignore[override]
-        return self._column("labels", lambda s: s.labels)
+        return self._column("labels", _labels)
 
     @cached_property
     def weight(self) -> Tensor | None:  # type: ignore[override]
@@ -140,6 +140,22 @@ class Gathered(Batch):
         found = self._column("label", self._tables.label)
         return super().label() if found is None else found
 
+    def table(self, name: str) -> tuple[Tensor, Tensor]:
+        """The whole `weak` or `labels` table, and the row numbers i[b] or i[r, b] in it of this batch."""
+        whole: Whole = _weak if name == "weak" else _labels
+        if self._alike:
+            table = whole(self._supervisions[0])
+            assert table is not None
+            return table, self._rows
+        joined = self._joined(name, whole)
+        assert joined is not None
+        return joined[0], self._rows + joined[1]
+
+    def _joined(self, name: Any, whole: Whole) -> tuple[Tensor, Tensor] | None:
+        if name not in self._columns:
+            self._columns[name] = self._tables.joined(name, self._supervisions, whole)
+        return self._columns[name]
+
     def _column(self, name: Any, whole: Whole) -> Tensor | None:
         """This batch's part of a table over all rows, which each supervision has or has not."""
         rows, supervisions = self._rows, self._supervisions
@@ -157,9 +173,7 @@ class Gathered(Batch):
                 self._cache[key] = found
                 found = found.expand(len(supervisions), *found.shape)
             return found
-        if name not in self._columns:
-            self._columns[name] = self._tables.joined(name, supervisions, whole)
-        joined = self._columns[name]
+        joined = self._joined(name, whole)
         if joined is None:
             return None if whole(one) is None else self._each(lambda s, i: _rows(whole(s), i))
         table, first = joined
@@ -173,6 +187,10 @@ class Gathered(Batch):
 
 def _weak(s: Supervision) -> Tensor:
     return s.weak
+
+
+def _labels(s: Supervision) -> Tensor | None:
+    return s.labels
 
 
 def _rows(table: Tensor | None, rows: Tensor) -> Tensor:

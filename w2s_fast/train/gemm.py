@@ -64,7 +64,7 @@ def logits(x: Tensor, w: Tensor, b: Tensor | None, runs: int) -> Tensor:
     x = x.expand(runs, *x.shape) if x.ndim == 2 else x
     w = w.expand(runs, *w.shape) if w.ndim == 2 else w
     if x.dtype != w.dtype:
-        z = _batched(x, w.to(x.dtype).mT, w.dtype)
+        z = batched(x, w.to(x.dtype).mT, w.dtype)
         return z if b is None else z.add_(b if b.ndim == 1 else b.unsqueeze(1))
     if b is None:
         return torch.bmm(x, w.mT)
@@ -78,8 +78,15 @@ def outer(dz: Tensor, x: Tensor) -> Tensor:
         return _transposed(dz[0], x).unsqueeze(0)
     x = x.expand(dz.shape[0], *x.shape) if x.ndim == 2 else x
     if x.dtype != dz.dtype:
-        return _batched(dz.to(x.dtype).mT, x, dz.dtype)
+        return batched(dz.to(x.dtype).mT, x, dz.dtype)
     return torch.bmm(dz.mT, x)
+
+
+def batched(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    """The products a b of stacks of matrices of one type, in `dtype`."""
+    if a.dtype == dtype:
+        return torch.bmm(a, b)
+    return torch.bmm(a, b, out_dtype=dtype) if a.is_cuda else torch.bmm(a, b).to(dtype)
 
 
 def _product(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
@@ -102,10 +109,6 @@ def _transposed(dz: Tensor, x: Tensor) -> Tensor:
 def _plain(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
     # on a CPU the product leaves in the operands' type: its rounding is part of what the accuracy gate measures
     return torch.mm(a, b, out_dtype=dtype) if a.is_cuda else torch.mm(a, b).to(dtype)
-
-
-def _batched(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.bmm(a, b, out_dtype=dtype) if a.is_cuda else torch.bmm(a, b).to(dtype)
 
 
 def _by_onednn(x: Tensor, k: int) -> bool:

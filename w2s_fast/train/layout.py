@@ -51,8 +51,12 @@ def lay_out(
     dtype: torch.dtype,
     device: torch.device,
     order: Order = shuffled,
+    on_device: bool = False,
 ) -> Layout:
-    """Training epoch `epoch`, counted from 0, of runs that all have an epoch left; `train_rows` per run."""
+    """Training epoch `epoch`, counted from 0, of runs that all have an epoch left; `train_rows` per run.
+
+    on_device: every step's numbers are tensors, also where all runs share them.
+    """
     first = setups[0]
     size = first.run.batch_size
     n = np.array([len(rows) for rows in train_rows])
@@ -84,7 +88,7 @@ def lay_out(
 
     def knob(table: NDArray[np.float64]) -> list[float] | Tensor:
         same = bool((table == table[:, :1]).all())
-        return table[:, 0].tolist() if same else up(table)
+        return table[:, 0].tolist() if same and not on_device else up(table)
 
     padded = bool((n != n[0]).any())
     return Layout(

@@ -17,6 +17,7 @@ from w2s_fast.losses.supervision import Supervision
 from w2s_fast.train.batch import Tables
 from w2s_fast.train.evaluate import Scored, make_rows, score
 from w2s_fast.train.features import Resident, Streamed
+from w2s_fast.train.fused import make_fused
 from w2s_fast.train.gemm import Precision, single_precision
 from w2s_fast.train.layout import Layout, lay_out
 from w2s_fast.train.onepass import Job, predict_all
@@ -46,11 +47,18 @@ class World:
     truth: Tensor
     tables: Tables
     precision: Precision
+    kernels: bool
     device: torch.device
 
     @property
     def dtype(self) -> torch.dtype:
         return self.precision.master
+
+    def precision_of(self, head: Head) -> str:
+        """What a head's rows say: reduced precision concerns products of features as they are, and TF32 a GPU."""
+        reduced = self.precision.tf32 or self.precision.operand != self.precision.master
+        served = self.device.type == "cuda" if self.precision.tf32 else is_linear_in_x(head)
+        return self.precision.name if served or not reduced else "fp32"
 
 
 Shape = tuple[bool, float, bool]
@@ -79,6 +87,11 @@ class Live:
         }
         self._arrange(None)
 
+    @property
+    def kernels(self) -> str:
+        """What its steps are made of: `triton` or `torch`."""
+        return "torch" if self.fused is None else "triton"
+
     def __len__(self) -> int:
         return len(self.setups)
 
@@ -88,8 +101,16 @@ class Live:
             size = self.setups[0].run.batch_size
             rows = [self.world.splits[s.run.split].train for s in self.setups]
             layout = lay_out(
-                self.setups, rows, epoch, dtype=self.world.dtype, device=self.world.device, order=self.x.order
+                self.setups,
+                rows,
+                epoch,
+                dtype=self.world.dtype,
+                device=self.world.device,
+                order=self.x.order,
+                on_device=self.fused is not None,
             )
+            if self.fused is not None:
+                return self.fused.train_epoch(layout)
             total = torch.zeros(len(self), dtype=self.world.dtype, device=self.world.device)
             for step, (part, x) in enumerate(self.x.batches(layout.rows, size)):
                 valid = None
@@ -220,6 +241,7 @@ class Live:
                 for part in (rows.val, rows.test)
             )
             self.scored.append(Scored(runs=tuple(runs), val=val, test=test, kept=(val.parts(), test.parts())))
+        self.fused, self.left_to_torch = make_fused(self) if world.kernels else (None, "kernels were not asked for")
 
 
 def _step_memory(part: Slice, grads: dict[str, Tensor], z: Tensor, batch: object, active: Tensor | None) -> None:

@@ -103,10 +103,17 @@ class Setup:
         return self.loss.label if isinstance(self.loss, CallableLoss) else type(self.loss).__name__
 
     @property
+    def closed(self) -> bool:
+        """Whether head and loss give their gradients in closed form; else they go through autograd, at its cost."""
+        head, loss = type(self.head), type(self.loss)
+        by_head = head.features is not Head.features or head.vjp is Head.vjp
+        return not by_head and loss.value_and_dz is not Loss.value_and_dz
+
+    @property
     def steps(self) -> int:
         return self.run.epochs * math.ceil(self.n_train / self.run.batch_size)
 
-    def resolved(self, *, precision: str, device: str, order: str) -> dict[str, Any]:
+    def resolved(self, *, precision: str, device: str, kernels: str, order: str) -> dict[str, Any]:
         """What every default of the run became, JSON types only; None for what its solver does not read."""
         full = self.solver.full_batch
         return {
@@ -131,6 +138,8 @@ class Setup:
             "order": None if full else order,
             "precision": precision,
             "device": device,
+            "kernels": kernels,
+            "gradient": "closed form" if self.closed else "autograd",
         }
 
 

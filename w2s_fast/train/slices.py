@@ -12,7 +12,7 @@ from torch import Tensor
 from w2s_fast.core.errors import TrainError
 from w2s_fast.losses.loss import Loss, Real, slice_key, stack
 from w2s_fast.losses.supervision import Batch, Supervision
-from w2s_fast.train.batch import Gathered, Tables
+from w2s_fast.train.batch import MOST_TABLES, Gathered, Tables
 from w2s_fast.train.run import Setup
 
 
@@ -38,10 +38,16 @@ class Slice:
         return [name for name, tensor in self.memory.items() if tensor.requires_grad]
 
     @property
+    def joins(self) -> bool:
+        """Whether the weak tables of all its runs can be one."""
+        distinct = {id(s): s.weak.nbytes for s in self.supervisions}
+        return len(distinct) == 1 or sum(distinct.values()) <= MOST_TABLES // 2
+
+    @property
     def steps(self) -> bool:
         return bool(self.memory) or type(self.loss).step is not Loss.step
 
-    def batch(self, rows: Tensor, valid: Tensor | None, t: Tensor, cache: dict[Any, Tensor]) -> Batch:
+    def batch(self, rows: Tensor, valid: Tensor | None, t: Tensor, cache: dict[Any, Tensor]) -> Gathered:
         """This slice's batch for row numbers i[b] (shared) or i[R, b] of the whole stack."""
         return Gathered(
             supervisions=self.supervisions,
@@ -54,11 +60,16 @@ class Slice:
             cache=cache,
         )
 
+    def factor(self, batch: Batch, dtype: torch.dtype) -> Tensor | None:
+        """valid * weight f[R, b], None where that is 1."""
+        if batch.valid is None:
+            return batch.weight
+        valid = batch.valid.to(dtype)
+        return valid if batch.weight is None else batch.weight * valid
+
     def value_and_dz(self, z: Tensor, batch: Batch, inverse: Knobs) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """valid * weight * value f[R, b], its gradient by z f[R, b, k] (not yet / B), and memory's gradients (/ B)."""
-        factor = batch.weight
-        if batch.valid is not None:
-            factor = batch.valid.to(z.dtype) if factor is None else factor * batch.valid
+        factor = self.factor(batch, z.dtype)
         learned = self.learns
         grads: dict[str, Tensor] = {}
         if learned:

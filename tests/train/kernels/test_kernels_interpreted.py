@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton, which comes with torch on Linux")
 def test_under_the_interpreter():
-    cases = [str(HERE / name) for name in ("row_cases.py", "step_cases.py")]
+    cases = [str(HERE / name) for name in ("row_cases.py", "step_cases.py", "engine_cases.py")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *cases]
     done = subprocess.run(
         command,

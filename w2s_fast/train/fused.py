@@ -1,0 +1,203 @@
+"""Whole epochs of a stack by the kernels: what `Live` does step by step in torch, in a few launches per step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from w2s_fast.heads.linear import Linear
+from w2s_fast.heads.prototype import Prototype
+from w2s_fast.train.features import Resident
+from w2s_fast.train.gemm import batched
+from w2s_fast.train.kernels import CudaRecorder, EpochGraph, Kind, Recorder, kind_of, own_labels
+from w2s_fast.train.layout import Layout
+from w2s_fast.train.slices import Slice
+
+if TYPE_CHECKING:
+    from w2s_fast.train.live import Live
+
+ALIGN = 8
+"""Columns of logits come in multiples of this: 16 bytes of bf16."""
+
+
+def why_not_fused(live: Live) -> str | None:
+    """Why a stack is left to torch, in words for a run's notes; None if the kernels serve it."""
+    from w2s_fast.train.kernels import adam
+
+    head, world = live.head, live.world
+    if world.dtype != torch.float32:
+        return "the kernels compute in single precision"
+    if not isinstance(live.x, Resident):
+        return "features are streamed"
+    if type(head) not in (Linear, Prototype):
+        return f"head {head.name or type(head).__name__} is not linear or prototype"
+    if not adam.serves(live.setups[0].solver):
+        return "the solver is not adam, adamw or sgd"
+    for part in live.slices:
+        one = part.supervisions[0]
+        if one.pick is not None or part.memory or _kind(part, world.start.k) is None:
+            return f"loss {part.label} has no kernel"
+        if one.weak.dtype != torch.float32 or not part.joins:
+            return "weak logits are not kept in single precision, or are too large to be joined"
+    return None
+
+
+class Fused:
+    """The kernels' view of a stack: parameters padded to aligned rows, of which `live.theta` becomes a view.
+
+    Columns that pad the classes never move: their slopes are 0.
+    """
+
+    def __init__(self, live: Live, recorder: Recorder | None = None) -> None:
+        self.live = live
+        self.k = live.world.start.k
+        self.parameters = {name: self._padded(p) for name, p in live.theta.items()}
+        self.state = {name: {s: self._padded(t) for s, t in slots.items()} for name, slots in live.state.items()}
+        live.theta = {name: p[:, : self.k] for name, p in self.parameters.items()}
+        live.state = {n: {s: t[:, : self.k] for s, t in slots.items()} for n, slots in self.state.items()}
+        main = next(p for p in self.parameters.values() if p.ndim == 3)
+        self.cosine = isinstance(live.head, Prototype)
+        operand = live.world.precision.operand
+        self.low = torch.empty_like(main, dtype=operand) if operand != main.dtype else None
+        self.unit = torch.empty_like(main) if self.cosine and self.low is None else None
+        self.kinds = {id(part): self._served(part) for part in live.slices}
+        self._refresh(main)
+        device = live.world.device
+        if recorder is None and device.type == "cuda":
+            recorder = CudaRecorder(device)
+        self.graph = EpochGraph(self._epoch, recorder, device=device)
+
+    def train_epoch(self, layout: Layout) -> Tensor:
+        """The mean training loss f[R] of one epoch."""
+        values = {"rows": layout.rows, "t": layout.t.flatten(1), "n": layout.n, "inverse": _table(layout.inverse)}
+        values |= {f"knob:{name}": _table(knob) for name, knob in layout.knobs.items()}
+        if layout.valid is not None:
+            values["valid"] = layout.valid
+        if layout.active is not None:
+            values["active"] = layout.active
+        return self.graph.run(values)
+
+    def _epoch(self, values: Mapping[str, Tensor]) -> Tensor:
+        size = self.live.setups[0].run.batch_size
+        rows = values["rows"]
+        total = torch.zeros_like(values["n"])
+        for step, at in enumerate(range(0, rows.shape[-1], size)):
+            valid = values["valid"][:, at : at + size] if "valid" in values else None
+            total += self._step(values, step, rows[..., at : at + size], valid)
+        return total / values["n"]
+
+    def _step(self, values: Mapping[str, Tensor], step: int, rows: Tensor, valid: Tensor | None) -> Tensor:
+        assert isinstance(self.live.x, Resident)
+        runs, b = len(self.live), rows.shape[-1]
+        x = self.live.x.table.index_select(0, rows.reshape(-1)).view(*rows.shape, -1)
+        wide = x.expand(runs, *x.shape) if x.ndim == 2 else x
+        w = self._operand()
+        z = batched(wide, w.mT, torch.float32)
+        dz = torch.empty_like(z, dtype=w.dtype)
+        value = torch.empty(runs, b, dtype=torch.float32, device=z.device)
+        t, inverse = values["t"][step], values["inverse"][step]
+        cache: dict[Any, Tensor] = {}
+        for part in self.live.slices:
+            batch = part.batch(rows, valid, t.view(-1, 1, 1), cache)
+            self._rows(part, batch, z, dz, value, t=t, inverse=inverse)
+        knobs = {name[5:]: knob[step] for name, knob in values.items() if name.startswith("knob:")}
+        active = values["active"][step] if "active" in values else None
+        self._move(batched(dz.mT, wide, torch.float32), dz, knobs, active)
+        return value.sum(dim=-1)
+
+    def _rows(
+        self, part: Slice, batch: Any, z: Tensor, dz: Tensor, value: Tensor, *, t: Tensor, inverse: Tensor
+    ) -> None:
+        from w2s_fast.train.kernels import rows as kernel
+
+        kind, numbers = self.kinds[id(part)]
+        here = slice(part.start, part.stop)
+        weak, numbered = batch.table("weak")
+        bias = self.parameters.get("bias")
+        own = None
+        if kind.hardens:
+            logits = z[here, :, : self.k]
+            logits = logits if bias is None else logits + bias[here, None, : self.k]
+            own = own_labels(part.loss, logits, batch)
+        truth = None
+        if part.has_gt:
+            assert isinstance(part.w_gt, Tensor) and isinstance(part.tau_gt, Tensor)
+            truth = kernel.Truth(labels=batch.table("labels")[0], w=part.w_gt.view(-1), tau=part.tau_gt.view(-1))
+        kernel.value_and_dz(
+            kind,
+            numbers,
+            z[here],
+            weak,
+            numbered,
+            k=self.k,
+            t=t[here],
+            inverse=inverse[here],
+            factor=part.factor(batch, z.dtype),
+            own=own,
+            offset=None if bias is None else bias[here],
+            truth=truth,
+            value=value[here],
+            dz=dz[here],
+        )
+
+    def _move(self, dw: Tensor, dz: Tensor, knobs: dict[str, Tensor], active: Tensor | None) -> None:
+        from w2s_fast.train.kernels import adam, unit
+        from w2s_fast.train.solver import Adam
+
+        solver = self.live.setups[0].solver
+        for name, p in self.parameters.items():
+            state = self.state[name]
+            spared = {} if name not in self.live.head.undecayed else {"l2", "shrink"}
+            own = {n: knob for n, knob in knobs.items() if n not in spared}
+            if p.ndim == 2:
+                adam.update(solver, p, dz.sum(dim=-2, dtype=torch.float32), state, own, active)
+            elif not self.cosine:
+                adam.update(solver, p, dw, state, own, active, low=self.low)
+            elif isinstance(solver, Adam):
+                unit.step(solver, p, dw, state, own, active, w=self.unit, low=self.low)
+            else:
+                adam.update(solver, p, unit.pull(p, dw, out=dw), state, own, active)
+                self._refresh(p)
+
+    def _operand(self) -> Tensor:
+        if self.low is not None:
+            return self.low
+        return self.unit if self.unit is not None else next(p for p in self.parameters.values() if p.ndim == 3)
+
+    def _refresh(self, p: Tensor) -> None:
+        """The operand of the next product, from parameters that were set from outside the fused kernels."""
+        from w2s_fast.train.kernels import unit
+
+        if self.cosine:
+            unit.normalise(p, w=self.unit, low=self.low)
+        elif self.low is not None:
+            self.low.copy_(p)
+
+    def _padded(self, p: Tensor) -> Tensor:
+        wide = -(-self.k // ALIGN) * ALIGN
+        out = p.new_zeros(p.shape[0], wide, *p.shape[2:])
+        out[:, : self.k] = p
+        return out
+
+    def _served(self, part: Slice) -> tuple[Kind, Tensor]:
+        kind = _kind(part, self.k)
+        assert kind is not None
+        return kind, kind.numbers(part.loss, part.stop - part.start, device=self.live.world.device)
+
+
+def _kind(part: Slice, k: int) -> Kind | None:
+    return kind_of(part.loss, k=-(-k // ALIGN) * ALIGN, teachers=part.supervisions[0].teachers)
+
+
+def _table(knob: list[float] | Tensor) -> Tensor:
+    assert isinstance(knob, Tensor)
+    return knob
+
+
+def make_fused(live: Live) -> tuple[Fused | None, str | None]:
+    """The fused form of a stack, or why it has none."""
+    reason = why_not_fused(live)
+    return (None, reason) if reason else (Fused(live), None)

@@ -1,0 +1,121 @@
+"""The epochs of stacks: train, score, keep what selections ask for, let runs leave."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from w2s_fast.train.full import live_of
+from w2s_fast.train.live import Live, World
+from w2s_fast.train.memory import in_memory
+from w2s_fast.train.plan import group
+from w2s_fast.train.run import Fit, Setup
+from w2s_fast.train.select import Track
+
+Progress = Callable[[int, int], None]
+
+
+def fits(
+    world: World,
+    setups: Sequence[Setup],
+    *,
+    selections: tuple[str, ...],
+    on_progress: Progress | None,
+    load: float,
+) -> Iterator[Fit]:
+    """Every run's fit, stack by stack; `load` is a run's share of the seconds before the first one."""
+    done = 0
+    stacks = group(setups, d=world.start.d, k=world.start.k, device=world.device, window=world.raw.window)
+    for number, stack in enumerate(stacks):
+        with in_memory(stack, device=world.device, dtype=world.dtype):
+            for fit in _train(world, stack, selections):
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, len(setups))
+                yield replace(fit, stack=number, seconds={"load": load, **fit.seconds})
+
+
+def _train(world: World, stack: Sequence[Setup], selections: tuple[str, ...]) -> Iterator[Fit]:
+    clock = time.perf_counter()
+    live = live_of(world, stack)
+    tracks = [Track(epochs=s.run.epochs, selections=selections) for s in live.setups]
+    epoch = 0
+    while len(live):
+        losses = torch.full((len(live),), torch.nan, dtype=world.dtype, device=world.device)
+        if epoch > 0:
+            losses = live.train_epoch(epoch - 1)
+        fine = live.finite() & (losses.isfinite() if epoch > 0 else True)
+        # one transfer to the host per epoch
+        fine_here, losses_here = torch.stack([fine.to(torch.float64), losses.to(torch.float64)]).tolist()
+        clock = _share(tracks, "train", clock)
+        scores = live.evaluate(test="test_best" in selections).tolist()
+        staying: list[int] = []
+        ended: list[tuple[int, bool]] = []
+        for r, track in enumerate(tracks):
+            if not fine_here[r]:
+                ended.append((r, False))
+                continue
+            taken = track.log(epoch, losses_here[r], scores[r])
+            if taken:
+                track.hold(taken, epoch, live.theta_of(r))
+            if epoch >= track.epochs:
+                ended.append((r, True))
+            else:
+                staying.append(r)
+        _predict(live, [(r, tracks[r]) for r, fine_to_end in ended if fine_to_end])
+        clock = _share(tracks, "evaluate", clock)
+        kernels = live.kernels
+        leaving = [(live.setups[r], tracks[r], fine_to_end) for r, fine_to_end in ended]
+        if ended:
+            live.keep(staying)
+            tracks = [tracks[r] for r in staying]
+        for setup, track, fine_to_end in leaving:
+            yield _finish(setup, track, epoch, fine_to_end, world, kernels)
+        # the consumer's time between two fits is not ours
+        clock = time.perf_counter() if leaving else clock
+        epoch += 1
+
+
+def _predict(live: Live, ended: Sequence[tuple[int, Track]]) -> None:
+    """Predictions of every selection of the runs that have ended, all runs together."""
+    held = [(r, track, epoch, theta) for r, track in ended for epoch, theta in track.held().items()]
+    found = live.predicted([(r, theta) for r, _, _, theta in held])
+    for (_, track, epoch, _), classes in zip(held, found, strict=True):
+        track.predicted |= {name: classes for name, at in track.epoch.items() if at == epoch}
+
+
+def _share(tracks: Sequence[Track], what: str, since: float) -> float:
+    now = time.perf_counter()
+    for track in tracks:
+        track.seconds[what] += (now - since) / len(tracks)
+    return now
+
+
+def _finish(setup: Setup, track: Track, epoch: int, fine: bool, world: World, kernels: str) -> Fit:
+    notes = track.notes()
+    if not fine:
+        where = f"diverged in epoch {epoch} of {track.epochs}"
+        cure = "check features and loss" if setup.solver.full_batch else f"lower lr (now {setup.lr})"
+        notes = (f"{where}: loss or parameters are not finite; {cure}",)
+    seconds = {**track.seconds, "total": sum(track.seconds.values())}
+    return Fit(
+        index=setup.index,
+        run=setup.run,
+        head=setup.head,
+        status="ok" if fine else "diverged",
+        theta=dict(track.theta) if fine else {},
+        curves=track.curves,
+        predicted={name: p.cpu().numpy() for name, p in track.predicted.items()} if fine else {},
+        selected_epoch=dict(track.epoch) if fine else {},
+        seconds=seconds,
+        resolved=setup.resolved(
+            precision=world.precision_of(setup.head),
+            device=world.device.type,
+            kernels=kernels,
+            order=world.raw.declared,
+        ),
+        notes=notes,
+    )
