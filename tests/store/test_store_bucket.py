@@ -137,6 +137,25 @@ def test_the_first_commit_counts_everywhere(url, rows, machine):
         )
 
 
+def test_of_two_uploads_at_once_the_first_commit_counts(url, rows, machine, monkeypatch):
+    """Machine a looks before b has committed, and commits after it."""
+    bank = rows.begin(url)
+    machine("b")
+    rows.with_(features=rows.features * 2).write(rows.begin(url), 0)
+    store = open_objects(url)
+    name = next(s.name for s in store.list("v1") if "/commits/" in s.name)
+    first = store.get(name, limit=10**6)
+    machine("a")
+    real = BucketObjects.list
+    with monkeypatch.context() as patch:
+        patch.setattr(BucketObjects, "list", lambda self, prefix: (s for s in real(self, prefix) if s.name != name))
+        rows.write(bank, 0)
+    assert store.get(name, limit=10**6) == first == (bank / "commits/000000.json").read_bytes()
+    rows.finish(url)
+    found = open_key(bank.name, cache=url).array("features")
+    assert found[0, 0] == pytest.approx(2 * rows.features[0, 0], rel=1e-3)
+
+
 @pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_stop_of_an_upload_leaves_old_or_new(url, rows, machine, monkeypatch, every):
     rows = rows.with_(ids=rows.ids[:10], features=rows.features[:10], logits=rows.logits[:10], ok=rows.ok[:10])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 
 from w2s_fast.core.errors import BankMissing, CacheError, Damaged, NewerFormat
 from w2s_fast.store import files, layout, missing_parts, open_key, repair_bank, verify_bank
-from w2s_fast.store.records import seal
+from w2s_fast.store.part import crc32c
+from w2s_fast.store.records import seal, unseal
 
 
 def flip(path) -> None:
@@ -84,6 +86,19 @@ def test_swapped_chunks_and_parts_of_another_run_are_found(cache, bank_dir, rows
         open_key(bank_dir.name, cache=cache)
     assert [d.path.name for d in repair_bank(bank_dir.name, cache=cache)] == ["complete.json"]
     assert rows.finish(cache) != digest, "a sound part is believed: the store cannot know which of two is right"
+
+
+def test_what_crc32c_cannot_see_is_found_by_sha256(cache, bank_dir):
+    path = next((bank_dir / "parts").glob("000001.*")) / "norms/c/0"
+    data = bytearray(path.read_bytes()[:-4])
+    data[0] ^= 1
+    crc = crc32c(np.frombuffer(data, np.uint8))
+    path.write_bytes(bytes(data) + crc.to_bytes(4, "little"))
+    record = unseal((bank_dir / "commits/000001.json").read_bytes())
+    record["files"]["norms/c/0"]["crc32c"] = crc
+    (bank_dir / "commits/000001.json").write_bytes(seal(record))
+    verify_bank(bank_dir.name, cache=cache)
+    assert [d.rows for d in repair_bank(bank_dir.name, cache=cache)] == [None, (7, 14)]
 
 
 def test_an_incomplete_bank_is_repaired_too(tmp_path, rows):
