@@ -30,6 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from w2s_fast_cli.cache import app
 
+from w2s_fast.core.errors import NewerFormat
 from w2s_fast.store.layout import MAX_RECORD, MAX_VALUES
 from w2s_fast.store.records import Bad, Commit, Complete, bank_digest, unseal
 
@@ -401,6 +402,6 @@ def test_records_with_any_field_replaced_are_sound_or_bad(data: st.DataObject) -
 ENTRY = {"bytes": 1, "sha256": "0" * 64}
 COMMIT = {"format": 1, "kind": "commit", "key": "0" * 64, "part": 0, "rows": [0, 7], "directory": "000000.aaaaaaaa",
           "files": {"x": ENTRY}, "ids": "0" * 64, "named": [], "failures": [], "producer": {}}  # fmt: skip
-COMPLETE = {"format": 1, "kind": "complete", "key": "0" * 64, "rows": 7, "dim": 5, "rows_digest": "", "digest": "0" * 64,
-            "failed": 0, "failures": []}  # fmt: skip
+COMPLETE = {"format": 1, "kind": "complete", "key": "0" * 64, "rows": 7, "dim": 5, "rows_digest": "",
+            "digest": "0" * 64, "failed": 0, "failures": []}  # fmt: skip
 RECORD_KINDS = [("commit", COMMIT, Commit.from_bytes), ("complete", COMPLETE, Complete.from_bytes)]
