@@ -101,3 +101,21 @@ def test_why_names_the_ingredient(said: Said, cache: Path, tmp_path: Path) -> No
     a, b = (k.parent.name for k in cache.glob("v1/??/*/key.json") if b'"kind":"images"' in k.read_bytes())
     code, out, _ = said("cache", "why", a, b, "--json")
     assert code == 0 and [json.loads(line)["ingredient"] for line in out.splitlines()] == ["rows"]
+
+
+def test_a_bucket_is_a_cache(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("obstore")
+    for label in ("axe", "bird"):
+        (tmp_path / "pics" / label).mkdir(parents=True)
+        Image.new("RGB", (32, 32), (len(label), 9, 0)).save(tmp_path / "pics" / label / "0.png")
+    bucket = ("--cache", "memory://command-line/team")
+    monkeypatch.setenv("W2S_FAST_MIRRORS", str(tmp_path / "a"))
+    data = ("--data", f"imagefolder:{tmp_path / 'pics'}", "--model", "drawn:clip", "--json")
+    assert said("extract", *data, *bucket)[0] == 0
+    monkeypatch.setenv("W2S_FAST_MIRRORS", str(tmp_path / "b"))
+    code, out, _ = said("cache", "ls", *bucket, "--json")
+    listed = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [b["rows"] for b in listed] == [2, 2] and all(b["complete"] for b in listed)
+    assert said("cache", "verify", "--deep", *bucket)[0] == 0
+    code, out, _ = said("extract", *data, *bucket)
+    assert code == 0 and {json.loads(line)["made_parts"] for line in out.splitlines()} == {0}
