@@ -198,7 +198,7 @@ def test_bare_paths_and_unknown_sources(tmp_path: Path) -> None:
         ("data/clipart", "write imagefolder:data/clipart"),
         ("sketch", "write imagefolder:sketch"),
         ("imagefoldr:/p", "unknown data source 'imagefoldr' .*did you mean 'imagefolder'"),
-        ("wds:/p", "unknown data source 'wds'"),
+        ("wdz:/p", "unknown data source 'wdz' .*did you mean 'wds'"),
         ("list:", "names no location"),
     ):
         with pytest.raises(UsageError, match=says):
