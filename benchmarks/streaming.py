@@ -129,7 +129,11 @@ def main() -> None:
         if asked.seeds in STUDENT_95:
             seeds = list(range(asked.seeds))
             resident, streamed = (fits(world, x, seeds, **rest)[0] for x in (table, stream))
-            last = [[float(f.curves["acc_test"][-1]) for f in found] for found in (streamed, resident)]
+            truth = world.labels.numpy()
+            last = [
+                [float((f.predicted["last"] == truth[world.split(f.index).test]).mean()) for f in found]
+                for found in (streamed, resident)
+            ]
             gap = np.subtract(last[0], last[1])
             half = STUDENT_95[asked.seeds] * gap.std(ddof=1) / len(gap) ** 0.5
             print(f"accuracy: resident {np.mean(last[1]):.4f}, streamed - resident {gap.mean():+.4f} +- {half:.4f}")
