@@ -111,13 +111,13 @@ def test_plan_groups_what_can_be_stacked():
     stacks = plan(runs, splits=[thirds(t.n, 60)], d=t.d, k=t.k, device="cpu")
     assert sorted(map(id, (r for s in stacks for r in s))) == sorted(map(id, runs))
     for stack in stacks:
-        assert 1 <= len(stack) <= 4
-        assert len({(r.seed, r.split, r.batch_size) for r in stack}) == 1, "on a CPU a stack shares its batches"
+        assert len({r.batch_size for r in stack}) == 1
         assert len({str(r.head).startswith("prototype") or "x_scale" in str(r.head) for r in stack}) == 1
-    assert max(map(len, stacks)) == 4 and len(stacks) < len(runs) / 2
-    mixed = next(s for s in stacks if len(s) == 4)
-    losses = [str(r.loss).partition("(")[0] for r in mixed]
-    assert losses == sorted(losses, key=losses.index), "runs of one loss are neighbours"
+    assert sorted(map(len, stacks)) == [6, 6, 6, 6, 12, 12]
+    for size, widest in ((1 << 12, 32), (1 << 14, 16), (1 << 18, 1)):
+        # a step's largest tensor, batch x k here, stays within 1 MiB of single precision
+        many = [Run(head="linear", loss="kd", seed=s, batch_size=size // t.k) for s in range(40)]
+        assert max(map(len, plan(many, splits=[thirds(t.n, 60)], d=1, k=t.k, device="cpu"))) == widest
 
 
 def test_plan_follows_the_head():

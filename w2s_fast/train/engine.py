@@ -16,6 +16,7 @@ from w2s_fast.heads.head import Features, Start
 from w2s_fast.losses.supervision import Supervision
 from w2s_fast.train.batch import Tables
 from w2s_fast.train.checks import check_inputs, check_rows
+from w2s_fast.train.compiled import Compiler
 from w2s_fast.train.evaluate import MOST_LOGITS
 from w2s_fast.train.features import prepared
 from w2s_fast.train.full import check_full
@@ -30,6 +31,7 @@ from w2s_fast.train.stream import Stream
 
 SELECTIONS = tuple(CRITERIA)
 KERNELS = ("auto", "torch", "triton")
+COMPILE = ("auto", "never", "always")
 
 
 def fit_heads(
@@ -43,6 +45,7 @@ def fit_heads(
     device: str | torch.device = "cpu",
     precision: str = "fp32",
     kernels: str = "auto",
+    compile: str = "auto",
     selections: Sequence[str] = SELECTIONS,
     on_progress: Progress | None = None,
 ) -> Iterator[Fit]:
@@ -50,14 +53,17 @@ def fit_heads(
 
     x: features f[N, d], a tensor or an object that streams batches. truth: i[N], -1 = unknown; read for scoring only.
     precision: `fp32` (IEEE), `tf32` (on CUDA; elsewhere fp32), `bf16` (operands of products; the rest is single) or
-    `fp64`. kernels: `triton` where it serves (`auto`: on CUDA), or `torch` alone, the oracle. Test rows are scored in
-    every epoch only for `test_best`. on_progress is told (runs done, runs in all). All arguments are checked before the
-    first run starts; raises `UsageError`, `SpecError` or `TrainError`.
+    `fp64`. kernels: `triton` where it serves (`auto`: on CUDA), or `torch` alone, the oracle. compile: losses by
+    torch.compile on a CPU (`auto`: where the steps pay for it). Test rows are scored in every epoch only for
+    `test_best`. on_progress is told (runs done, runs in all). All arguments are checked before the first run starts;
+    raises `UsageError`, `SpecError` or `TrainError`.
     """
     if not isinstance(x, Tensor) and not hasattr(x, "batches"):
         raise UsageError(
             f"features are a {type(x).__name__}; give a tensor f[N, d] (torch.as_tensor), or a Features object"
         )
+    if compile not in COMPILE:
+        raise UsageError(f"compile {compile!r} is not one of {', '.join(COMPILE)}")
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     for name in selections:
@@ -99,6 +105,7 @@ def fit_heads(
         )
         for unit, scale, operand in {shape_of(s.head) for s in setups}
     }
+    setups = [replace(s, n_train=len(rows[s.run.split].train)) for s in setups]
     world = World(
         raw=prepared(x, unit_rows=False, scale=1.0, master=dtype, operand=dtype, device=place),
         shaped=shaped,
@@ -112,9 +119,9 @@ def fit_heads(
         tables=Tables(),
         precision=kind,
         kernels=_kernels(kernels, place),
+        compiler=Compiler(compile if place.type == "cpu" else "never", setups, k=start.k),
         device=place,
     )
-    setups = [replace(s, n_train=len(rows[s.run.split].train)) for s in setups]
     for setup in setups:
         check_full(setup, supervisions[setup.run.supervision], k=start.k, d=start.d)
     load = (time.perf_counter() - clock) / max(1, len(setups))

@@ -15,6 +15,7 @@ from w2s_fast.core.protocols import Theta
 from w2s_fast.heads.head import Head, Start
 from w2s_fast.losses.supervision import Supervision
 from w2s_fast.train.batch import Tables
+from w2s_fast.train.compiled import Compiler
 from w2s_fast.train.evaluate import Scored, make_rows, score
 from w2s_fast.train.features import Resident, Streamed
 from w2s_fast.train.fused import make_fused
@@ -48,6 +49,7 @@ class World:
     tables: Tables
     precision: Precision
     kernels: bool
+    compiler: Compiler
     device: torch.device
 
     @property
@@ -228,6 +230,7 @@ class Live:
             dtype=world.dtype,
             device=world.device,
             tables=world.tables,
+            compiler=world.compiler,
             memories=memories,
         )
         groups: dict[int, list[int]] = {}

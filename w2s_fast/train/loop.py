@@ -50,7 +50,9 @@ def _train(world: World, stack: Sequence[Setup], selections: tuple[str, ...]) ->
         fine = live.finite() & (losses.isfinite() if epoch > 0 else True)
         # one transfer to the host per epoch
         fine_here, losses_here = torch.stack([fine.to(torch.float64), losses.to(torch.float64)]).tolist()
-        clock = _share(tracks, "train", clock)
+        compiled, world.compiler.seconds = world.compiler.seconds, 0.0
+        _add(tracks, "compile", compiled)
+        clock = _share(tracks, "train", clock + compiled)
         scores = live.evaluate(test="test_best" in selections).tolist()
         staying: list[int] = []
         ended: list[tuple[int, bool]] = []
@@ -89,9 +91,13 @@ def _predict(live: Live, ended: Sequence[tuple[int, Track]]) -> None:
 
 def _share(tracks: Sequence[Track], what: str, since: float) -> float:
     now = time.perf_counter()
-    for track in tracks:
-        track.seconds[what] += (now - since) / len(tracks)
+    _add(tracks, what, now - since)
     return now
+
+
+def _add(tracks: Sequence[Track], what: str, seconds: float) -> None:
+    for track in tracks:
+        track.seconds[what] += seconds / len(tracks)
 
 
 def _finish(setup: Setup, track: Track, epoch: int, fine: bool, world: World, kernels: str) -> Fit:

@@ -13,6 +13,7 @@ from w2s_fast.core.errors import TrainError
 from w2s_fast.losses.loss import Loss, Real, slice_key, stack
 from w2s_fast.losses.supervision import Batch, Supervision
 from w2s_fast.train.batch import MOST_TABLES, Gathered, Tables
+from w2s_fast.train.compiled import Compiler, Step
 from w2s_fast.train.run import Setup
 
 
@@ -23,6 +24,7 @@ class Slice:
     start: int
     stop: int
     loss: Loss
+    run: Step
     label: str
     supervisions: tuple[Supervision, ...]
     memory: dict[str, Tensor]
@@ -75,7 +77,7 @@ class Slice:
         if learned:
             value, dz, grads = self._learning(z, batch, factor, learned, inverse)
         else:
-            value, dz = self.loss.value_and_dz(z, batch)
+            value, dz = self.run(z, batch)
         if value.shape != z.shape[:-1] or dz.shape != z.shape:
             raise TrainError(
                 f"loss {self.label}: value of shape {tuple(value.shape)} for logits {tuple(z.shape)}; "
@@ -129,6 +131,7 @@ def make_slices(
     dtype: torch.dtype,
     device: torch.device,
     tables: Tables,
+    compiler: Compiler,
     memories: Sequence[dict[str, Tensor]] | None = None,
 ) -> list[Slice]:
     """Slices of runs sorted by `loss_key`; `memories` per run continues those of a stack that runs have left."""
@@ -151,6 +154,7 @@ def make_slices(
                 start=start,
                 stop=stop,
                 loss=loss,
+                run=compiler.of(loss),
                 label=members[0].label,
                 supervisions=tuple(theirs),
                 memory=memory,
