@@ -11,11 +11,15 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
 from w2s_fast.store.layout import TMP
+
+SYNCERS = 8
+"""Threads that sync a part's files at once: a journal makes many of them durable in one go, if it is asked in one."""
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -86,17 +90,35 @@ def make_dirs(folder: Path) -> None:
 
 
 def put_tree(folder: Path, contents: dict[str, tuple[Any, ...]]) -> None:
-    """Create a folder of durable files, relative name -> buffers one after another; its own name is not."""
+    """Create a folder of durable files, relative name -> buffers one after another; its own name is not.
+
+    All files and folders are synced before this returns, several at once and in no order: only when all are does
+    anything refer to them.
+    """
     folders = {folder}
     for name in contents:
         folders.update(folder / parent for parent in Path(name).parents)
     for one in sorted(folders):
         mkdir(one)
-    for name, buffers in contents.items():
-        if not _write_exclusive(folder / name, buffers):
-            raise FileExistsError(errno.EEXIST, "already exists", str(folder / name))
-    for one in sorted(folders, reverse=True):
-        sync_dir(one)
+    held: list[int] = []
+    with contextlib.ExitStack() as stack:
+
+        def hold(fd: int) -> int:
+            stack.callback(close, fd)
+            held.append(fd)
+            return fd
+
+        for name, buffers in contents.items():
+            _write_all(hold(open_file(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)), buffers)
+        for one in sorted(folders, reverse=True):
+            hold(open_file(one, os.O_RDONLY | os.O_DIRECTORY))
+        _sync_all(held)
+
+
+def _sync_all(fds: Sequence[int]) -> None:
+    with ThreadPoolExecutor(min(SYNCERS, len(fds))) as pool:
+        for done in [pool.submit(fsync, fd) for fd in fds]:
+            done.result()
 
 
 def remove_tree(folder: Path) -> None:
@@ -184,11 +206,15 @@ def _write_exclusive(path: Path, buffers: Iterable[Any]) -> bool:
     except FileExistsError:
         return False
     try:
-        for data in buffers:
-            view = memoryview(cast("bytes", data))
-            while view:
-                view = view[write(fd, view) :]
+        _write_all(fd, buffers)
         fsync(fd)
     finally:
         close(fd)
     return True
+
+
+def _write_all(fd: int, buffers: Iterable[Any]) -> None:
+    for data in buffers:
+        view = memoryview(cast("bytes", data))
+        while view:
+            view = view[write(fd, view) :]

@@ -232,8 +232,7 @@ def read_rows(fd: int, meta: ArrayMeta, start: int, out: NDArray[Any], crc: int)
 
 def spelled(packed: NDArray[np.uint8]) -> list[str]:
     """Packed ids u8[n, 16] as the hex digits that they are."""
-    block, width = packed.tobytes().hex(), 2 * ID_BYTES
-    return [block[i : i + width] for i in range(0, len(block), width)]
+    return packed.tobytes().hex("\n", ID_BYTES).split("\n") if len(packed) else []
 
 
 def sha256_of(folder: Path, name: str, entry: FileEntry) -> None:

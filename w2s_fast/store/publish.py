@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from w2s_fast.store import files, layout
 from w2s_fast.store.part import CRC_BYTES, GROUP_JSON, array_json, chunk_name, crc32c
 from w2s_fast.store.records import FileEntry
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
 
 
 def publish_part(bank: Path, part: int, arrays: dict[str, NDArray[Any]]) -> tuple[str, dict[str, FileEntry]]:
@@ -26,8 +27,12 @@ def publish_part(bank: Path, part: int, arrays: dict[str, NDArray[Any]]) -> tupl
     tmp, final = parts / (layout.TMP + mark), parts / layout.part_name(part, mark)
     contents, crcs = encode_part(arrays)
     try:
-        files.put_tree(tmp, contents)
-        entries = {name: _read_back(tmp / name, buffers, crcs.get(name)) for name, buffers in contents.items()}
+        with ThreadPoolExecutor(1) as beside:  # the disk is waited for meanwhile
+            hashing = beside.submit(_entries, contents, crcs)
+            files.put_tree(tmp, contents)
+            for name, buffers in contents.items():
+                _compare(tmp / name, buffers)
+            entries = hashing.result()
         files.rename(tmp, final)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -54,19 +59,29 @@ def encode_part(arrays: dict[str, NDArray[Any]]) -> tuple[dict[str, tuple[Any, .
     return contents, crcs
 
 
-def _read_back(path: Path, buffers: tuple[Any, ...], crc: int | None) -> FileEntry:
-    """What the commit will promise of a file, after comparing all of it with what was meant."""
-    digest, size, same = hashlib.sha256(), 0, True
+def _entries(contents: dict[str, tuple[Any, ...]], crcs: dict[str, int]) -> dict[str, FileEntry]:
+    """What the commit will promise of each file: what was meant, to which `_compare` holds what is there."""
+    entries: dict[str, FileEntry] = {}
+    for name, buffers in contents.items():
+        digest = hashlib.sha256()
+        for buffer in buffers:
+            digest.update(buffer)
+        size = sum(memoryview(buffer).nbytes for buffer in buffers)
+        entries[name] = FileEntry(bytes=size, sha256=digest.hexdigest(), crc32c=crcs.get(name))
+    return entries
+
+
+def _compare(path: Path, buffers: tuple[Any, ...]) -> None:
+    """Read a whole file back and hold each of its bytes against what was meant."""
+    there = np.empty(_BLOCK, np.uint8)
     with os.fdopen(files.open_regular(path), "rb", buffering=0) as file:
+        same = True
         for buffer in buffers:
             meant = np.frombuffer(buffer, np.uint8)
             for start in range(0, len(meant), _BLOCK):
                 block = meant[start : start + _BLOCK]
-                there = file.read(len(block))
-                same = same and there == block.tobytes()
-                digest.update(there)
-                size += len(there)
+                same = same and file.readinto(there[: len(block)]) == len(block)
+                same = same and bool((there[: len(block)] == block).all())
         same = same and not file.read(1)
     if not same:
         raise CacheError(f"{path}: it does not read back as it was written; check the disk, and run the command again")
-    return FileEntry(bytes=size, sha256=digest.hexdigest(), crc32c=crc)

@@ -101,7 +101,7 @@ def write_part(
                 directory=directory,
                 files=entries,
                 ids_digest=digest_ids(texts),
-                named={i: t for i, (t, own) in enumerate(zip(texts, spelled(arrays["ids"]), strict=True)) if t != own},
+                named=_named(texts, spelled(arrays["ids"])),
                 failures=listed,
                 producer=provenance,
             )
@@ -152,7 +152,7 @@ def complete_bank(bank_dir: str | Path, *, rows: int, rows_digest: str) -> str:
         texts = spelled(raw)
         for row, text in commit.named.items():
             texts[row] = text
-        whole.update("".join(f"{text}\n" for text in texts).encode())
+        whole.update("\n".join([*texts, ""]).encode())
         commits.append(commit)
         packed.append(raw)
         widths.add((metas["features"].shape[1], metas["logits"].shape[1] if "logits" in metas else None))
@@ -200,6 +200,12 @@ def _commit(bank: Path, commit: Commit) -> Commit:
             return there
         files.put(path, data)  # torn or damaged, or its part is: nobody can want it
     return commit
+
+
+def _named(texts: list[str], own: list[str]) -> dict[int, str]:
+    if texts == own:
+        return {}
+    return {i: text for i, text in enumerate(texts) if text != own[i]}
 
 
 @contextmanager
