@@ -38,3 +38,33 @@ def test_stacks_are_wide():
     t = task()
     runs = [Run(head="linear", loss="kd", seed=s, split=s % 2) for s in range(200)]
     assert [len(s) for s in plan(runs, splits=[thirds(t.n, 60)] * 2, d=t.d, k=t.k, device="cuda")] == [128, 72]
+
+
+@pytest.mark.parametrize("head", ["linear", "prototype"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_kernels_in_a_graph_equal_torch(head, precision):
+    t = task(n=1200, k=37, d=64)
+    losses = ["ce", "kd", "cpl", "aux_conf_argmax", "aux_conf", "adapt_conf", "reverse_kl", "gce"]
+    runs = [
+        Run(head=head, loss=x, seed=s, split=s % 2, lr=0.01, batch_size=128, epochs=4) for x in losses for s in range(3)
+    ]
+    found = {}
+    for kernels in ("triton", "torch"):
+        fits = fit_heads(
+            t.x,
+            runs,
+            splits=[thirds(t.n, 700), thirds(t.n, 650)],
+            supervisions=[t.sup],
+            start=t.start,
+            truth=t.y,
+            device="cuda",
+            precision=precision,
+            kernels=kernels,
+        )
+        found[kernels] = {f.index: f for f in fits}
+    assert {f.resolved["kernels"] for f in found["triton"].values()} == {"triton"}
+    for i, one in found["triton"].items():
+        other = found["torch"][i]
+        if precision == "fp32" and runs[i].loss not in ("aux_conf", "aux_conf_argmax", "adapt_conf"):
+            assert gap(one.theta["last"], other.theta["last"]) < 1e-4, runs[i]
+        assert abs(one.curves["acc_test"][-1] - other.curves["acc_test"][-1]) < 0.02, runs[i]

@@ -13,14 +13,15 @@ from w2s_fast.losses.supervision import Batch, Supervision
 
 Whole = Callable[[Supervision], Tensor | None]
 
-MOST_TABLES = 1 << 31
-"""Bytes of looked-up tables (probabilities per supervision and temperature) that a call keeps."""
-
 
 class Tables:
-    """Functions of whole weak tables, computed once: each row of a softmax is the same in any batch."""
+    """Functions of whole weak tables, computed once: each row of a softmax is the same in any batch.
 
-    def __init__(self) -> None:
+    most: bytes of them that a call keeps; what goes beyond is computed batch by batch.
+    """
+
+    def __init__(self, *, most: int) -> None:
+        self.most = most
         self._known: dict[Any, Tensor | None] = {}
         self._bytes = 0
 
@@ -59,7 +60,7 @@ class Tables:
         return self._known[key]
 
     def _take(self, size: int) -> bool:
-        fits = self._bytes + size <= MOST_TABLES
+        fits = self._bytes + size <= self.most
         self._bytes += size if fits else 0
         return fits
 

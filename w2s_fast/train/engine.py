@@ -22,11 +22,12 @@ from w2s_fast.train.features import prepared
 from w2s_fast.train.full import check_full
 from w2s_fast.train.gemm import PRECISIONS
 from w2s_fast.train.kernels import why_not
-from w2s_fast.train.live import SplitTensors, World, shape_of
+from w2s_fast.train.live import SplitTensors, World
 from w2s_fast.train.loop import Progress, fits
-from w2s_fast.train.memory import check_memory, shared_bytes
+from w2s_fast.train.memory import check_memory, most_tables, shared_bytes
 from w2s_fast.train.run import Fit, Run, SplitRows, check_supervision, resolve
 from w2s_fast.train.select import CRITERIA
+from w2s_fast.train.step import shape_of
 from w2s_fast.train.stream import Stream
 
 SELECTIONS = tuple(CRITERIA)
@@ -116,7 +117,7 @@ def fit_heads(
         supervisions=_moved(supervisions, dtype=dtype, device=place, keep=isinstance(x, Stream)),
         start=start,
         truth=known,
-        tables=Tables(),
+        tables=Tables(most=most_tables(place)),
         precision=kind,
         kernels=_kernels(kernels, place),
         compiler=Compiler(compile if place.type == "cpu" else "never", setups, k=start.k),

@@ -24,7 +24,7 @@ from w2s_fast.train.layout import Layout, lay_out
 from w2s_fast.train.onepass import Job, predict_all
 from w2s_fast.train.run import Setup
 from w2s_fast.train.slices import Slice, loss_key, make_slices, split_memory
-from w2s_fast.train.step import forward, is_linear_in_x
+from w2s_fast.train.step import Shape, forward, is_linear_in_x, shape_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,15 +61,6 @@ class World:
         reduced = self.precision.tf32 or self.precision.operand != self.precision.master
         served = self.device.type == "cuda" if self.precision.tf32 else is_linear_in_x(head)
         return self.precision.name if served or not reduced else "fp32"
-
-
-Shape = tuple[bool, float, bool]
-"""What a head wants of its features: unit rows, a factor, and whether they are nothing but operands of a product."""
-
-
-def shape_of(head: Head) -> Shape:
-    linear = is_linear_in_x(head)
-    return (head.unit_x, head.x_scale if linear else 1.0, linear)
 
 
 class Live:

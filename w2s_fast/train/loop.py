@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from w2s_fast.train.plan import group
 from w2s_fast.train.run import Fit, Setup
 from w2s_fast.train.select import Track
 
+log = logging.getLogger("w2s_fast")
 Progress = Callable[[int, int], None]
 
 
@@ -28,6 +30,8 @@ def fits(
 ) -> Iterator[Fit]:
     """Every run's fit, stack by stack; `load` is a run's share of the seconds before the first one."""
     done = 0
+    for label in dict.fromkeys(f"head {s.run.head}, loss {s.label}" for s in setups if not s.closed):
+        log.info("%s: no closed form, gradients come from autograd at its own cost", label)
     stacks = group(setups, d=world.start.d, k=world.start.k, device=world.device, window=world.raw.window)
     for number, stack in enumerate(stacks):
         with in_memory(stack, device=world.device, dtype=world.dtype):

@@ -13,12 +13,14 @@ from w2s_fast.core.errors import TrainError
 from w2s_fast.heads.head import Features
 from w2s_fast.train.features import Resident
 from w2s_fast.train.run import Setup
+from w2s_fast.train.step import shape_of
 from w2s_fast.train.stream import Stream
 
 PARAMETER_COPIES = 6
 """Parameter-sized tensors per run beside the solver's state: weights, gradients, and up to four selections."""
 LOGIT_COPIES = 12
 """Logit-sized tensors that a step of a loss holds at most."""
+MOST_TABLES = 1 << 31
 GIB = 1 << 30
 
 
@@ -57,9 +59,15 @@ def shared_bytes(
         return total + dtype.itemsize * teachers * source.n * k
     n, d = source.shape
     moves = source.device.type != device.type or source.dtype != dtype
-    tables = int(moves) + int(any(s.head.unit_x for s in setups))
+    tables = int(moves) + sum(shape[:2] != (False, 1.0) for shape in {shape_of(s.head) for s in setups})
     weak = teachers * n * k if moves else 0
     return total + dtype.itemsize * (tables * n * d + scored * d + weak)
+
+
+def most_tables(device: torch.device) -> int:
+    """Bytes that functions of whole weak tables may take: they save time, and are not needed."""
+    free = free_bytes(device)
+    return MOST_TABLES if free is None else min(MOST_TABLES, free // 4)
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from w2s_fast.core.errors import TrainError
 from w2s_fast.losses.loss import Loss, Real, slice_key, stack
 from w2s_fast.losses.supervision import Batch, Supervision
-from w2s_fast.train.batch import MOST_TABLES, Gathered, Tables
+from w2s_fast.train.batch import Gathered, Tables
 from w2s_fast.train.compiled import Compiler, Step
 from w2s_fast.train.run import Setup
 
@@ -43,7 +43,7 @@ class Slice:
     def joins(self) -> bool:
         """Whether the weak tables of all its runs can be one."""
         distinct = {id(s): s.weak.nbytes for s in self.supervisions}
-        return len(distinct) == 1 or sum(distinct.values()) <= MOST_TABLES // 2
+        return len(distinct) == 1 or sum(distinct.values()) <= self.tables.most // 2
 
     @property
     def steps(self) -> bool:

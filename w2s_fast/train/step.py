@@ -23,6 +23,15 @@ def is_linear_in_x(head: Head) -> bool:
     return type(head).features is Head.features
 
 
+Shape = tuple[bool, float, bool]
+"""What a head wants of its features: unit rows, a factor, and whether they are nothing but operands of a product."""
+
+
+def shape_of(head: Head) -> Shape:
+    linear = is_linear_in_x(head)
+    return (head.unit_x, head.x_scale if linear else 1.0, linear)
+
+
 def forward(head: Head, theta: Theta, x: Tensor, runs: int) -> tuple[Tensor, Back]:
     """Logits f[R, b, k] of features f[b, d] (shared) or f[R, b, d], and the way back to the parameters."""
     if is_linear_in_x(head):
