@@ -18,6 +18,8 @@ from w2s_fast.store.reader import Bank, Part, making_command, mending
 from w2s_fast.store.records import Bad, Commit, Complete, bank_digest, check_format, parse_object
 from w2s_fast.store.refs import extract_command, read_ref, stale_weights
 
+_OF_LATER = "in {}, which a later version wrote: upgrade w2s_fast to read it"
+
 __all__ = ["Bank", "iter_commits", "open_bank", "open_key", "read_ingredients", "rows_of", "verify_bank"]
 
 
@@ -30,6 +32,9 @@ def open_key(key: str, *, cache: str | Path | None = None) -> Bank:
     folder = layout.bank_dir(cache, key)
     mirror.pull_bank(folder)
     if not os.path.lexists(layout.key_file(folder)) and not os.path.lexists(layout.complete_file(folder)):
+        for later in layout.later_roots(cache):
+            if (later / key[:2] / key).is_dir():
+                raise NewerFormat(f"bank {key[:12]} is {_OF_LATER.format(later)}")
         raise BankMissing(f"no bank {key[:12]} in {layout.store_root(cache)}; make it with: {making_command(folder)}")
     ingredients = read_ingredients(folder)
     done = layout.complete_file(folder)
@@ -43,7 +48,11 @@ def open_key(key: str, *, cache: str | Path | None = None) -> Bank:
         raise _record_error(done, error) from None
     if complete.key != key:
         raise Damaged(f"{done}: it is the record of another bank; {mending(folder)}")
-    parts = tuple(_open_part(folder, p, complete.rows) for p in range(layout.count_parts(complete.rows)))
+    count = layout.count_parts(complete.rows)
+    if os.path.lexists(layout.commit_file(folder, count)):
+        # An older record of fewer rows is consistent in itself: believed, it would leave rows out.
+        raise Damaged(f"{done}: it counts {complete.rows} rows, and there are commits of later ones; {mending(folder)}")
+    parts = tuple(_open_part(folder, p, complete.rows) for p in range(count))
     if bank_digest(p.commit for p in parts) != complete.digest:
         raise Damaged(f"{done}: the commits are not those of the completed bank (another digest); {mending(folder)}")
     bank = Bank(
@@ -82,7 +91,8 @@ def open_bank(
     command = extract_command(model, data, options, cache=cache)
     ref = read_ref(cache, model=model, data=data, options=options)
     if ref is None:
-        raise BankMissing(f"no bank of {model} on {data} in {layout.store_root(cache)}; make it with: {command}")
+        later = "".join(f"; another may be {_OF_LATER.format(root)}" for root in layout.later_roots(cache)[:1])
+        raise BankMissing(f"no bank of {model} on {data} in {layout.store_root(cache)}{later}; make it with: {command}")
     changed = stale_weights(ref)
     if changed is not None:
         raise BankStale(f"{changed} changed since {model} was extracted on {data}; extract again with: {command}")

@@ -33,12 +33,19 @@ TMP = ".tmp-"
 """What the names of unfinished files and folders begin with."""
 
 _KEY = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"v[1-9]\d{0,8}")
 _DIRECTORY = re.compile(r"(\d{6})\.[0-9a-f]{8,64}")
 
 
 def store_root(cache: str | Path | None = None) -> Path:
     """The folder of this format under the cache folder."""
     return cache_root(cache) / f"v{FORMAT}"
+
+
+def later_roots(cache: str | Path | None = None) -> list[Path]:
+    """The folders of later formats beside that of this one, the latest first."""
+    found = {int(p.name[1:]): p for p in cache_root(cache).glob("v[1-9]*") if _VERSION.fullmatch(p.name) and p.is_dir()}
+    return [found[version] for version in sorted(found, reverse=True) if version > FORMAT]
 
 
 def bank_dir(cache: str | Path | None, key: str) -> Path:

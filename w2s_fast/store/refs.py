@@ -50,6 +50,8 @@ def write_ref(
         stats = tuple((str(w), s.st_size, s.st_mtime_ns) for w in seen for s in [w.stat()])
         ref = Ref(model=model, data=data, options=chosen, key=key, rows_digest=rows_digest, weights=stats)
         files.make_dirs(path.parent)
+        if path.is_dir() and not path.is_symlink():  # no file can take its place
+            files.rename(path, path.with_name(f"{layout.TMP}{files.nonce()}-{path.name}"))
         files.put(path, _to_bytes(ref))
         mirror.push_file(path, cache_root(cache), replace=True)
     except OSError as error:
