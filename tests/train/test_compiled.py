@@ -89,7 +89,8 @@ def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch, caplog):
     t = task()
     found = fits(t, ["kd"], compile="always")
     np.testing.assert_array_equal(gap(found, fits(t, ["kd"], compile="never")), 0.0)
-    assert [r.getMessage() for r in caplog.records if r.name == "w2s_fast"] == ["loss Kd is not compiled: RuntimeError: no such instruction"]
+    told = [r.getMessage() for r in caplog.records if r.name == "w2s_fast"]
+    assert told == ["loss Kd is not compiled: RuntimeError: no such instruction"]
 
 
 def test_statistics_of_a_batch_stay_in_torch(traced):
