@@ -169,7 +169,7 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def damaged(path: Path, new: bytes | None | Callable[[Path], object]) -> Iterator[None]:
+def damaged(path: Path, new: bytes | Callable[[Path], object] | None) -> Iterator[None]:
     """Other bytes, none (deleted), or whatever a function puts in the file's place; undone afterwards."""
     sound, times = path.read_bytes(), path.stat()
     if isinstance(new, bytes):

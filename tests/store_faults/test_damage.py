@@ -284,9 +284,9 @@ def test_a_sound_part_of_another_extraction_with_its_commit(cache, bank_dir, twi
         assert theirs is not None
         folder = unseal(theirs.read_bytes())["directory"]
         shutil.copytree(theirs.parent.parent / "parts" / folder, bank_dir / "parts" / folder)
-        with damaged(commit, theirs.read_bytes()):
-            with pytest.raises(Damaged, match=r"complete\.json: the commits are not those .*another digest.* repair"):
-                open_key(bank_dir.name, cache=cache)
+        disagrees = pytest.raises(Damaged, match=r"complete\.json: the commits are not those .*another digest.* repair")
+        with damaged(commit, theirs.read_bytes()), disagrees:
+            open_key(bank_dir.name, cache=cache)
         remove(bank_dir / "parts" / folder)
 
 
