@@ -21,6 +21,7 @@ from w2s_fast.store.layout import TMP
 SYNCERS = 8
 """Threads that sync a part's files at once: a journal makes many of them durable in one go, if it is asked in one."""
 
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -78,9 +79,22 @@ def sync_dir(folder: Path) -> None:
         close(fd)
 
 
+def settle(folder: Path) -> None:
+    """Make names durable that are there already: whoever made them may have been killed before they were.
+
+    A folder that this process may not write, as in a read-only cache, is left to those who may.
+    """
+    try:
+        sync_dir(folder)
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+
+
 def make_dirs(folder: Path) -> None:
     """Create a folder and its missing parents durably; an existing one costs no write."""
     if folder.is_dir():
+        settle(folder.parent)
         return
     if folder.parent != folder:
         make_dirs(folder.parent)
@@ -136,7 +150,10 @@ def remove_tree(folder: Path) -> None:
 
 
 def put_new(path: Path, data: bytes) -> bool:
-    """Create a file with these bytes unless the name is taken; False if it is. Readers see all or nothing."""
+    """Create a file with these bytes unless the name is taken; False if it is. Readers see all or nothing.
+
+    Either way the name is durable, also when another writer took it.
+    """
     tmp = _write_beside(path, data)
     try:
         link(tmp, path)
@@ -152,8 +169,7 @@ def put_new(path: Path, data: bytes) -> bool:
     finally:
         with contextlib.suppress(OSError):
             unlink(tmp)
-    if made:
-        sync_dir(path.parent)
+    sync_dir(path.parent)
     return made
 
 

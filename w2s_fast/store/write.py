@@ -51,12 +51,7 @@ def missing_parts(bank_dir: str | Path, rows: int) -> list[int]:
     A part is there when its commit record is sound and names the expected rows, and every file that it names has its
     size; contents are checked on reading, or by `verify_bank`.
     """
-    bank = Path(bank_dir)
-    if rows < 1:
-        raise CacheError(f"bank {bank.name[:12]}: {rows} rows; a bank holds at least one row, so check the data set")
-    with _writing(bank):
-        mirror.agree(bank)
-    return [p for p in range(layout.count_parts(rows)) if usable(bank, p, layout.row_range(p, rows)[1]) is None]
+    return [part for part, commit in enumerate(_there(Path(bank_dir), rows)) if commit is None]
 
 
 def write_part(
@@ -109,6 +104,8 @@ def write_part(
             if there.directory != directory:
                 with suppress(OSError):
                     files.remove_tree(layout.parts_dir(bank) / directory)
+        else:
+            files.settle(layout.commits_dir(bank))
         mirror.agree(bank, part)
         there = usable(bank, part, stop) or there
     if there.ids_digest != digest_ids(texts):
@@ -125,20 +122,17 @@ def complete_bank(bank_dir: str | Path, *, rows: int, rows_digest: str) -> str:
     """
     bank = Path(bank_dir)
     short = bank.name[:12]
-    missing = missing_parts(bank, rows)
-    if missing:
+    there = _there(bank, rows)
+    commits = [commit for commit in there if commit is not None]
+    if len(commits) < len(there):
         raise CacheError(
-            f"bank {short}: {len(missing)} of {layout.count_parts(rows)} parts are missing, "
-            f"the first is part {missing[0]}; run the same extract command again"
+            f"bank {short}: {len(there) - len(commits)} of {len(there)} parts are missing, "
+            f"the first is part {there.index(None)}; run the same extract command again"
         )
-    commits: list[Commit] = []
     packed: list[NDArray[np.uint8]] = []
     widths: set[tuple[int, int | None]] = set()
     whole = hashlib.sha256()
-    for part in range(layout.count_parts(rows)):
-        commit = usable(bank, part, layout.row_range(part, rows)[1])
-        if commit is None:
-            raise CacheError(f"bank {short}: part {part} vanished; run the same extract command again")
+    for part, commit in enumerate(commits):
         folder = layout.parts_dir(bank) / commit.directory
         try:
             metas = read_meta(folder, commit)
@@ -153,7 +147,6 @@ def complete_bank(bank_dir: str | Path, *, rows: int, rows_digest: str) -> str:
         for row, text in commit.named.items():
             texts[row] = text
         whole.update("\n".join([*texts, ""]).encode())
-        commits.append(commit)
         packed.append(raw)
         widths.add((metas["features"].shape[1], metas["logits"].shape[1] if "logits" in metas else None))
     if len(widths) > 1:
@@ -165,9 +158,10 @@ def complete_bank(bank_dir: str | Path, *, rows: int, rows_digest: str) -> str:
             f"bank {short}: its ids are not those of rows_digest {rows_digest[:12]}; remove {bank} and redo it"
         )
     low, high = np.concatenate(packed).view("<u8").T
-    order = np.lexsort((low, high))
-    if ((np.diff(low[order]) == 0) & (np.diff(high[order]) == 0)).any():
-        raise CacheError(f"bank {short}: an id occurs twice; number repetitions (core.hashing.number_repeats)")
+    if not np.diff(np.sort(low)).all():
+        order = np.lexsort((low, high))
+        if ((np.diff(low[order]) == 0) & (np.diff(high[order]) == 0)).any():
+            raise CacheError(f"bank {short}: an id occurs twice; number repetitions (core.hashing.number_repeats)")
     failures = tuple(f for c in commits for f in c.failures)
     digest = bank_digest(commits)
     record = Complete(
@@ -180,11 +174,22 @@ def complete_bank(bank_dir: str | Path, *, rows: int, rows_digest: str) -> str:
         failures=failures,
     ).to_bytes()
     with _writing(bank):
+        files.settle(layout.commits_dir(bank))
+        files.settle(bank)
         if bytes_or_none(layout.complete_file(bank)) != record:
             files.put(layout.complete_file(bank), record)
         # the parts agree since `missing_parts`, so that another writer's record says the same
         mirror.push_file(layout.complete_file(bank), bank.parents[2], replace=True)
     return digest
+
+
+def _there(bank: Path, rows: int) -> list[Commit | None]:
+    """The sound commit of each part of a bank of `rows` rows, None where there is none."""
+    if rows < 1:
+        raise CacheError(f"bank {bank.name[:12]}: {rows} rows; a bank holds at least one row, so check the data set")
+    with _writing(bank):
+        mirror.agree(bank)
+    return [usable(bank, part, layout.row_range(part, rows)[1]) for part in range(layout.count_parts(rows))]
 
 
 def _commit(bank: Path, commit: Commit) -> Commit:
