@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,22 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from w2s_fast.core.errors import DataError, UsageError
-from w2s_fast.core.hashing import pack_ids
+from w2s_fast.core.hashing import are_plain, pack_ids
 from w2s_fast.store import layout
 from w2s_fast.store.records import Failure
 
 MAX_ID = 512
-_PLAIN = re.compile(r"(?:[0-9a-f]{32}\n)*[0-9a-f]{32}")
-"""Ids as `core.hashing.row_id` gives them, one a line: nothing about them needs a closer look."""
-
 MAX_REASON = 300
 STORED = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
 _BLOCK = 128
 _F16_LOSS = 2.0**-10
 """Twice float16's unit roundoff: a row that loses more has left its range, at either end."""
-
-_TINY, _HUGE = 1e-20, 1e30
-"""Between them float32 squares a row's norm to six digits, whatever its values are."""
 
 
 def checked_ids(ids: Sequence[str]) -> list[str]:
@@ -33,10 +26,8 @@ def checked_ids(ids: Sequence[str]) -> list[str]:
     texts = list(ids)
     if not 1 <= len(texts) <= layout.PART_ROWS:
         raise UsageError(f"a part of {len(texts)} rows; give between 1 and {layout.PART_ROWS} ids")
-    if all(type(text) is str for text in texts) and len(set(texts)) == len(texts):
-        lines = "\n".join(texts)
-        if len(lines) == 33 * len(texts) - 1 and _PLAIN.fullmatch(lines):
-            return texts
+    if set(map(type, texts)) == {str} and len(set(texts)) == len(texts) and are_plain(texts):
+        return texts
     seen: set[str] = set()
     for row, text in enumerate(texts):
         if type(text) is not str or not 0 < len(text) <= MAX_ID or "\n" in text or not _encodable(text):
@@ -147,41 +138,55 @@ def _all_finite(values: NDArray[Any]) -> bool:
 
 def _loses(full: NDArray[Any], half: NDArray[Any]) -> bool:
     """Whether finite float16 are too far from the float32 that they stand for, in any row."""
+    square, error = np.empty(len(full), np.float32), np.empty(len(full), np.float32)
     for i in range(0, len(full), _BLOCK):
-        a, b = np.abs(full[i : i + _BLOCK]), _magnitudes(half[i : i + _BLOCK])
-        square, error = _squares(a), _squares(a - b)
-        # float32 decides far from the limit and inside its own range, float64 else
-        if not ((square > _TINY) & (square < _HUGE) & (error < 0.9 * _F16_LOSS**2 * square)).all():
-            a, b = a.astype(np.float64), b.astype(np.float64)
-            if (np.linalg.norm(a - b, axis=1) > _F16_LOSS * np.linalg.norm(a, axis=1)).any():
-                return True
+        a = np.abs(full[i : i + _BLOCK])
+        square[i : i + _BLOCK] = _squares(a)
+        a -= _magnitudes(half[i : i + _BLOCK])
+        error[i : i + _BLOCK] = _squares(a)
+    clear = _decided(square) & (error < 0.9 * _F16_LOSS**2 * square)
+    for rows in _few(np.flatnonzero(~clear)):
+        a, b = full[rows].astype(np.float64), half[rows].astype(np.float64)
+        if (np.linalg.norm(a - b, axis=1) > _F16_LOSS * np.linalg.norm(a, axis=1)).any():
+            return True
     return False
 
 
 def _check_norms(norms: NDArray[Any], features: NDArray[Any], ok: NDArray[Any], ids: list[str], start: int) -> None:
     """Refuse norms that are another quantity, or another order: 1 % is far above rounding and far below that."""
+    square = np.full(len(norms), np.inf, np.float32)
     for i in range(0, len(norms), _BLOCK):
-        there, given = features[i : i + _BLOCK], norms[i : i + _BLOCK].astype(np.float64)
-        fine = ~ok[i : i + _BLOCK]
-        if there.dtype != np.float16 or _all_finite(there):
-            with np.errstate(over="ignore", invalid="ignore"):  # not finite: not ok, or told by `_fitted`
-                square = _squares(_magnitudes(there) if there.dtype == np.float16 else there).astype(np.float64)
-                near = np.abs(given - np.sqrt(square)) <= 9e-3 * np.sqrt(square)
-            fine |= (square > _TINY) & (square < _HUGE) & near
-        if fine.all():
-            continue
-        true = np.linalg.norm(there.astype(np.float64), axis=1)
-        wrong = ok[i : i + _BLOCK] & ~(np.abs(given - true) <= 1e-2 * true + 1e-30)
+        there = features[i : i + _BLOCK]
+        if there.dtype != np.float16:
+            square[i : i + _BLOCK] = _squares(there)
+        elif _all_finite(there):
+            there = _magnitudes(there)
+            square[i : i + _BLOCK] = _squares(there)
+    with np.errstate(invalid="ignore"):
+        lengths = np.sqrt(square)
+        clear = _decided(square) & (np.abs(norms - lengths) <= 9e-3 * lengths)
+    for rows in _few(np.flatnonzero(ok & ~clear)):
+        true = np.linalg.norm(features[rows].astype(np.float64), axis=1)
+        wrong = ~(np.abs(norms[rows].astype(np.float64) - true) <= 1e-2 * true + 1e-30)
         if wrong.any():
-            row = i + int(np.argmax(wrong))
+            at = int(np.argmax(wrong))
+            row = int(rows[at])
             raise DataError(
                 f"norms of row {start + row} (id {ids[row]}): {norms[row]} is not the L2 norm of its features, "
-                f"{true[row - i]:.6g}; pass the norms of the raw features in the same order"
+                f"{true[at]:.6g}; pass the norms of the raw features in the same order"
             )
 
 
-def _squares(values: NDArray[Any]) -> NDArray[Any]:
-    """The squared L2 norm of each row, in float32."""
+def _decided(square: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where float32 has squared a row's norm to five digits, whatever the row's values are; else float64 is asked."""
+    return (square > 1e-20) & (square < 1e30)
+
+
+def _few(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
+
+
+def _squares(values: NDArray[Any]) -> NDArray[np.float32]:
     return np.einsum("ij,ij->i", values, values)
 
 

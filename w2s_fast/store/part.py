@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,6 +67,7 @@ def file_names(*, logits: bool) -> set[str]:
     return {"zarr.json"} | {f"{a}/zarr.json" for a in arrays} | {chunk_name(a) for a in arrays}
 
 
+@lru_cache(64)
 def array_json(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     """An array's `zarr.json`, byte for byte as zarr 3.1 writes it: one chunk, codecs [bytes (little), crc32c]."""
     endian = {} if dtype.itemsize == 1 else {"configuration": {"endian": "little"}}
