@@ -76,7 +76,7 @@ def make(head: str | Spec | Head) -> Head:
 
 
 def describe() -> list[dict[str, Any]]:
-    """One record per head for listings: name, parameters with defaults, source; imports every head."""
+    """One record per head for listings: name, parameters with defaults, equation, source; imports every head."""
     from w2s_fast.core.fields import parameters
 
     return [
@@ -85,7 +85,9 @@ def describe() -> list[dict[str, Any]]:
             "about": (cls.__doc__ or "").strip().partition("\n")[0],
             "parameters": parameters(cls),
             "default_lr": cls.default_lr,
+            "equation": cls.equation,
             "source": cls.source,
+            "verified": cls.verified,
         }
         for name in names()
         for cls in [find(name)]

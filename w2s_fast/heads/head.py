@@ -36,6 +36,11 @@ class Features(Protocol):
 class WeakLabels(Protocol):
     """The part of a supervision that an initialisation may read."""
 
+    @property
+    def labels(self) -> Tensor | None:
+        """Ground truth i[N], -1 = unknown; only `init='class_mean'` reads it."""
+        ...
+
     def probs(self, rows: Tensor) -> Tensor:
         """Weak probabilities f[n, k] of the given rows."""
         ...
@@ -51,11 +56,11 @@ class Start:
     text: Tensor | None = None
     tower: TextTower | None = None
 
-    def unit_text(self, head: str) -> Tensor:
+    def unit_text(self, head: str, *, init: str = "text") -> Tensor:
         """Text features with unit rows, f[k, d]; `MissingText` with the way out if there are none."""
         if self.text is None:
             raise MissingText(
-                f"head {head!r} with init='text' needs text features and this encoder has none; "
+                f"head {head!r} with init={init!r} needs text features and this encoder has none; "
                 "use prototype(init='weak_mean') or linear(init='random')"
             )
         return unit(self.text)
@@ -83,7 +88,9 @@ class Head:
     limits: ClassVar[Limits] = {"tau_s": "(0, inf)", "x_scale": "(0, inf)"}
     arguments: ClassVar[Mapping[str, str]] = {"init_from": "init"}
     name: ClassVar[str] = ""
+    equation: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    verified: ClassVar[bool] = True
 
     def bind(self: H, start: Start) -> H:
         """A copy that holds what stays frozen during training (tokens, tower, text); here the head itself."""

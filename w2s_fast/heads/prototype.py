@@ -11,17 +11,16 @@ from torch import Tensor
 from w2s_fast.core.fields import Limits
 from w2s_fast.core.protocols import Theta
 from w2s_fast.heads.head import Features, Head, Pull, Start, WeakLabels, unit
-
-CHUNK = 8192
+from w2s_fast.heads.starts import STARTS, class_rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prototype(Head):
     """W = C / |C| row-wise on unit features, no offsets; the scale lives in tau_s.
 
-    init: `text`, the unit text features; `random`, unit gaussian rows by `torch.randn(k, d)` in single precision with a
-    CPU generator of the run seed; `weak_mean`, the direction of the mean of unit train features weighted by the weak
-    probability of the class; each times init_norm. Only lr / init_norm matters to the trajectory, not either alone.
+    init: class rows from `text`, `random`, `weak_mean`, `zero_shot` (means under zero-shot pseudo-labels) or
+    `class_mean` (reads ground truth), as `starts.class_rows` says, with unit rows times init_norm; init_norm = 0 keeps
+    each row's own length. Only lr / init_norm matters to the trajectory, not either alone.
     """
 
     tau_s: float = 0.05
@@ -32,21 +31,16 @@ class Prototype(Head):
     unit_rows: ClassVar[bool] = True
     limits: ClassVar[Limits] = {
         **Head.limits,
-        "init_from": ("text", "random", "weak_mean"),
-        "init_norm": "(0, inf)",
+        "init_from": STARTS,
+        "init_norm": "[0, inf)",
     }
     name: ClassVar[str] = "prototype"
+    equation: ClassVar[str] = "z_i = <x_hat, C_i / |C_i|>"
     source: ClassVar[str] = "Li et al. 2025, arXiv 2511.18396, Eq. 3"
 
     def init(self, start: Start, *, seed: int, x: Features, rows: Tensor, supervision: WeakLabels) -> Theta:
-        if self.init_from == "text":
-            rows_of_w = start.unit_text(self.name)
-        elif self.init_from == "random":
-            generator = torch.Generator().manual_seed(seed)
-            rows_of_w = unit(torch.randn(start.k, start.d, generator=generator).double())
-        else:
-            rows_of_w = unit(weak_means(x, rows, supervision, k=start.k))
-        return {"prototypes": rows_of_w * self.init_norm}
+        found = class_rows(self.init_from, start, head=self.name, seed=seed, x=x, rows=rows, supervision=supervision)
+        return {"prototypes": unit(found) * self.init_norm if self.init_norm else found}
 
     def weights(self, theta: Theta) -> tuple[Tensor, Tensor | None]:
         return unit(theta["prototypes"]), None
@@ -62,16 +56,3 @@ class Prototype(Head):
             return {"prototypes": torch.addcmul(dw, w, along, value=-1).div_(length)}
 
         return w, None, pull
-
-
-def weak_means(x: Features, rows: Tensor, supervision: WeakLabels, *, k: int) -> Tensor:
-    """Sum over rows i[n] of weak probability times unit feature, f[k, d]; a class without any gets the overall sum."""
-    total: Tensor | None = None
-    for part, features in x.batches(rows, CHUNK):
-        p = supervision.probs(part)
-        added = p.to(features.dtype).mT @ unit(features)
-        total = added if total is None else total + added
-    if total is None:
-        raise ValueError("weak_means needs at least one row")
-    empty = torch.linalg.vector_norm(total, dim=-1, keepdim=True) == 0
-    return torch.where(empty, total.sum(dim=0, keepdim=True), total)
