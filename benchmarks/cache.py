@@ -2,15 +2,18 @@
 
     python benchmarks/cache.py [--quick] [--json FILE]
 
-Each figure is the best of several repetitions in one process, on the file system of --folder. `warm`: the files are in
-the page cache. `cold`: the kernel was asked to drop them (posix_fadvise), which not every file system obeys. memcpy and
-`.npy into a buffer` fill memory that they had before, the others take new memory. Reads of the bank are verified
-(crc32c), the others are not.
+What is compared runs in turn, one of each per repetition, in one process, on the file system of --folder: figures are
+medians, ratios medians of the ratios within a repetition, so that a machine that is busy for a while does not decide.
+`warm`: the files are in the page cache. `cold`: the kernel was asked to drop them (posix_fadvise), which not every file
+system obeys. memcpy and `.npy into a buffer` fill memory that they had before, the others take new memory. Reads of the
+bank are verified (crc32c), the others are not. Writes end in fsync, in a folder that is new each time; those of the
+bank check the numbers, hash, and read back. `one part` is what a part of 8192 rows cannot do without.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -19,7 +22,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -27,21 +32,42 @@ import zarr
 from safetensors.numpy import load_file, save_file
 
 from w2s_fast.core.hashing import digest_ids, row_id
-from w2s_fast.store import begin_bank, complete_bank, layout, missing_parts, open_key, write_part
+from w2s_fast.store import begin_bank, complete_bank, files, layout, missing_parts, open_key, write_part
+from w2s_fast.store.checks import checked_arrays, checked_ids
+from w2s_fast.store.part import crc32c
+from w2s_fast.store.publish import compare
 
 TAKEN = 2048
+NPY, NPYS, ONE, TWO = ".npy + fsync", "a .npy + fsync per part", "bank", "bank, two parts at a time"
+BUFFER, TENSOR, LOAD = ".npy into a buffer", "bank, verified, into a tensor", "np.load"
+MAPPED, CHECKED = ".npy, mapped", "bank, chunks checked before"
+
+Tables = dict[str, dict[str, float]]
 
 
-def best(work: Callable[[], object], *, repeats: int, before: Callable[[], object] | None = None) -> float:
-    """Seconds of the quickest of some runs."""
-    seconds = []
+Work = Callable[[], object]
+
+
+def in_turn(
+    work: dict[str, Work], *, repeats: int, before: Work | None = None, spent: dict[str, list[float]] | None = None
+) -> dict[str, list[float]]:
+    """Seconds of each work in each repetition; `spent` is filled with those of the processor, all threads together."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(repeats):
-        if before is not None:
-            before()
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+        for name, one in work.items():
+            if before is not None:
+                before()
+            start, cpu = time.perf_counter(), time.process_time()
+            one()
+            seconds[name].append(time.perf_counter() - start)
+            if spent is not None:
+                spent.setdefault(name, []).append(time.process_time() - cpu)
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], plain: str, bank: str) -> float:
+    """How fast the bank is, in units of the plain file's speed: the median over repetitions."""
+    return median(a / b for a, b in zip(seconds[plain], seconds[bank], strict=True))
 
 
 def drop(folder: Path) -> None:
@@ -54,15 +80,18 @@ def drop(folder: Path) -> None:
             os.close(fd)
 
 
-def write_bank(cache: Path, features: np.ndarray, ids: list[str], norms: np.ndarray) -> str:
-    """A bank of these features, begun, written and completed; its key."""
+def write_bank(cache: Path, features: np.ndarray, ids: list[str], norms: np.ndarray, *, writers: int = 1) -> None:
+    """A bank of these features, begun, written and completed; so many parts at a time."""
     bank = begin_bank(cache, {"benchmark": "cache", "rows": len(ids)})
     ok = np.ones(len(ids), bool)
-    for part in missing_parts(bank, len(ids)):
+
+    def write(part: int) -> None:
         s = slice(*layout.row_range(part, len(ids)))
         write_part(bank, part, ids=ids[s], features=features[s], norms=norms[s], ok=ok[s])
+
+    with ThreadPoolExecutor(writers) as pool:
+        list(pool.map(write, missing_parts(bank, len(ids))))
     complete_bank(bank, rows=len(ids), rows_digest=digest_ids(ids))
-    return bank.name
 
 
 def write_npy(path: Path, features: np.ndarray) -> None:
@@ -70,6 +99,89 @@ def write_npy(path: Path, features: np.ndarray) -> None:
         np.save(file, features)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_parts(folder: Path, features: np.ndarray) -> None:
+    """The same bytes as one .npy for each part, each of them durable before the next."""
+    for start in range(0, len(features), layout.PART_ROWS):
+        write_npy(folder / f"{start}.npy", features[start : start + layout.PART_ROWS])
+
+
+def written(folder: Path, features: np.ndarray, ids: list[str], norms: np.ndarray, repeats: int) -> Tables:
+    """Tables of GB/s and processor time of writing, ratios of the one, and what a part cannot do without."""
+    here = folder / "write"
+
+    def anew() -> None:
+        shutil.rmtree(here, ignore_errors=True)
+        here.mkdir()
+        os.sync()
+
+    spent: dict[str, list[float]] = {}
+    work: dict[str, Work] = {
+        NPY: lambda: write_npy(here / "features.npy", features),
+        NPYS: lambda: write_parts(here, features),
+        ONE: lambda: write_bank(here, features, ids, norms),
+        TWO: lambda: write_bank(here, features, ids, norms, writers=2),
+    }
+    seconds = in_turn(work, repeats=repeats, before=anew, spent=spent)
+    anew()
+    parts, size = layout.count_parts(len(ids)), features.nbytes / 1e9
+    return {
+        "write, GB/s": {name: size / median(s) for name, s in seconds.items()},
+        "write, processor ms per part": {name: 1e3 * median(s) / parts for name, s in spent.items()},
+        "write, ratios": {
+            "bank / .npy (at least 0.6)": ratio(seconds, NPY, ONE),
+            "bank, two at a time / .npy": ratio(seconds, NPY, TWO),
+            "bank / a .npy per part": ratio(seconds, NPYS, ONE),
+            "bank, two at a time / a .npy per part": ratio(seconds, NPYS, TWO),
+        },
+        "one part, ms": floors(here, features[: layout.PART_ROWS], ids[: layout.PART_ROWS], norms, repeats),
+    }
+
+
+def floors(folder: Path, part: np.ndarray, ids: list[str], norms: np.ndarray, repeats: int) -> dict[str, float]:
+    """Milliseconds of what writing one part consists of, each alone, and how many times it syncs."""
+    ok, path, raw, small = np.ones(len(part), bool), folder / "raw", part.reshape(-1).view(np.uint8), folder / "small"
+    syncs: list[int] = []
+    real = files.fsync
+    files.fsync = lambda fd: (syncs.append(fd), real(fd))[1]
+    try:
+        write_bank(folder / "one", part, ids, norms[: len(part)])
+    finally:
+        files.fsync = real
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+
+    def write() -> None:
+        os.lseek(fd, 0, os.SEEK_SET)
+        view = memoryview(raw)
+        while view:
+            view = view[os.write(fd, view) :]
+
+    def sync_small() -> None:
+        small.unlink(missing_ok=True)
+        with small.open("wb") as file:
+            file.write(bytes(700))
+            file.flush()
+            os.fsync(file.fileno())
+
+    write()
+    into = np.zeros_like(part)
+    work: dict[str, Work] = {
+        "memcpy": lambda: np.copyto(into, part),
+        "checks of ids and numbers": lambda: (
+            checked_ids(ids),
+            checked_arrays(ids, 0, features=part, logits=None, norms=norms[: len(part)], ok=ok, stored="f16"),
+        ),
+        "crc32c": lambda: crc32c(raw),
+        "sha256": lambda: hashlib.sha256(raw).digest(),
+        "write, no fsync": write,
+        "fsync of what was written": lambda: os.fsync(fd),
+        "read back and compare": lambda: compare(path, (raw,)),
+        "a small file, written and synced": sync_small,
+    }
+    found = {name: 1e3 * median(s) for name, s in in_turn(work, repeats=3 * repeats).items()}
+    os.close(fd)
+    return {**found, "fsyncs, a bank of one part (number)": float(len(syncs))}
 
 
 def read_npy(path: Path, out: np.ndarray) -> None:
@@ -83,23 +195,19 @@ def read_npy(path: Path, out: np.ndarray) -> None:
             view = view[file.readinto(view) :]
 
 
-def measure(folder: Path, *, rows: int, dim: int, repeats: int) -> dict[str, dict[str, float]]:
-    """table -> name -> value: GB/s for `read` and `write`, ms for `rows`."""
+def measure(folder: Path, *, rows: int, dim: int, repeats: int) -> Tables:
+    """table -> name -> value: GB/s for `read` and `write`, ms for `rows`, and their ratios."""
     rng = np.random.default_rng(0)
     features = rng.standard_normal((rows, dim), np.float32).astype(np.float16)
     norms = np.linalg.norm(features.astype(np.float32), axis=1)
     ids = [row_id(i.to_bytes(8, "little")) for i in range(rows)]
     npy, tensors = folder / "features.npy", folder / "features.safetensors"
     size = features.nbytes / 1e9
+    found = written(folder, features, ids, norms, repeats)
 
-    def anew() -> None:
-        shutil.rmtree(folder / "cache", ignore_errors=True)
-
-    writes = {
-        ".npy + fsync": best(lambda: write_npy(npy, features), repeats=repeats),
-        "bank": best(lambda: write_bank(folder / "cache", features, ids, norms), repeats=repeats, before=anew),
-    }
+    write_npy(npy, features)
     save_file({"features": features}, tensors)
+    write_bank(folder / "cache", features, ids, norms)
     bank = open_key(next((folder / "cache").glob("v1/??/*")).name, cache=folder / "cache")
     arrays = [zarr.open_array(str(bank.folder / "parts" / p.commit.directory / "features")) for p in bank.parts]
     out = np.zeros_like(features)
@@ -108,21 +216,24 @@ def measure(folder: Path, *, rows: int, dim: int, repeats: int) -> dict[str, dic
         for part, array in zip(bank.parts, arrays, strict=True):
             out[part.commit.start : part.commit.stop] = array[...]
 
-    reads: dict[str, Callable[[], object]] = {
-        ".npy into a buffer": lambda: read_npy(npy, out),
-        "bank, verified, into a tensor": lambda: bank.features(dtype=torch.float16),
+    reads: dict[str, Work] = {
+        "memcpy": lambda: np.copyto(out, features),
+        BUFFER: lambda: read_npy(npy, out),
+        TENSOR: lambda: bank.features(dtype=torch.float16),
         "bank, verified, as float32": lambda: bank.features(),
-        "np.load": lambda: np.load(npy),
+        LOAD: lambda: np.load(npy),
         "safetensors": lambda: load_file(tensors),
         "zarr indexing": by_zarr,
     }
     assert np.array_equal(bank.array("features"), features)
-    found: dict[str, dict[str, float]] = {"warm read, GB/s": {}, "cold read, GB/s": {}}
-    found["warm read, GB/s"]["memcpy"] = size / best(lambda: np.copyto(out, features), repeats=2 * repeats)
-    for name, work in reads.items():
-        found["warm read, GB/s"][name] = size / best(work, repeats=2 * repeats)
-        found["cold read, GB/s"][name] = size / best(work, repeats=2, before=lambda: drop(folder))
-    found["write, GB/s"] = {name: size / seconds for name, seconds in writes.items()}
+    warm = in_turn(reads, repeats=2 * repeats)
+    cold = in_turn({n: w for n, w in reads.items() if n != "memcpy"}, repeats=2, before=lambda: drop(folder))
+    found["warm read, GB/s"] = {name: size / median(s) for name, s in warm.items()}
+    found["cold read, GB/s"] = {name: size / median(s) for name, s in cold.items()}
+    found["warm read, ratios"] = {
+        "bank / .npy into a buffer (at least 0.45)": ratio(warm, BUFFER, TENSOR),
+        "bank / np.load": ratio(warm, LOAD, TENSOR),
+    }
 
     wanted = rng.choice(rows, min(TAKEN, rows), replace=False)
     mapped = np.load(npy, mmap_mode="r")
@@ -133,13 +244,15 @@ def measure(folder: Path, *, rows: int, dim: int, repeats: int) -> dict[str, dic
         for (a, b), array in zip(bounds, arrays, strict=True):
             array.oindex[np.sort(wanted[(wanted >= a) & (wanted < b)]) - a]
 
-    taken: dict[str, Callable[[], object]] = {
-        ".npy, mapped": lambda: mapped[wanted],
-        "bank, chunks checked before": lambda: bank.take("features", wanted),
+    taken: dict[str, Work] = {
+        MAPPED: lambda: mapped[wanted],
+        CHECKED: lambda: bank.take("features", wanted),
         "bank, first time": lambda: open_key(bank.key, cache=folder / "cache").take("features", wanted),
         "zarr indexing": rows_by_zarr,
     }
-    found[f"{len(wanted)} random rows, ms"] = {n: 1e3 * best(w, repeats=repeats) for n, w in taken.items()}
+    seconds = in_turn(taken, repeats=2 * repeats)
+    found[f"{len(wanted)} random rows, ms"] = {name: 1e3 * median(s) for name, s in seconds.items()}
+    found["random rows, ratios"] = {"bank's ms / .npy's (at most 3)": 1 / ratio(seconds, MAPPED, CHECKED)}
     return found
 
 
@@ -154,13 +267,7 @@ def main() -> int:
     rows = min(a.rows, 32_768) if a.quick else a.rows
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=a.folder) as folder:
-        tables = measure(Path(folder), rows=rows, dim=a.dim, repeats=3 if a.quick else 5)
-    read, write, taken = tables["warm read, GB/s"], tables["write, GB/s"], list(tables.values())[-1]
-    tables["ratios"] = {
-        "verified read / .npy (at least 0.45)": read["bank, verified, into a tensor"] / read[".npy into a buffer"],
-        "write / .npy + fsync (at least 0.6)": write["bank"] / write[".npy + fsync"],
-        "random rows, ms / .npy's (at most 3)": taken["bank, chunks checked before"] / taken[".npy, mapped"],
-    }
+        tables = measure(Path(folder), rows=rows, dim=a.dim, repeats=5 if a.quick else 7)
     print(f"{rows:,} x {a.dim} float16, {rows * a.dim * 2 / 1e6:,.0f} MB")
     for title, table in tables.items():
         print(f"\n{title}")

@@ -31,7 +31,7 @@ def publish_part(bank: Path, part: int, arrays: dict[str, NDArray[Any]]) -> tupl
             hashing = beside.submit(_entries, contents, crcs)
             files.put_tree(tmp, contents)
             for name, buffers in contents.items():
-                _compare(tmp / name, buffers)
+                compare(tmp / name, buffers)
             entries = hashing.result()
         files.rename(tmp, final)
     except BaseException:
@@ -60,7 +60,7 @@ def encode_part(arrays: dict[str, NDArray[Any]]) -> tuple[dict[str, tuple[Any, .
 
 
 def _entries(contents: dict[str, tuple[Any, ...]], crcs: dict[str, int]) -> dict[str, FileEntry]:
-    """What the commit will promise of each file: what was meant, to which `_compare` holds what is there."""
+    """What the commit will promise of each file: what was meant, to which `compare` holds what is there."""
     entries: dict[str, FileEntry] = {}
     for name, buffers in contents.items():
         digest = hashlib.sha256()
@@ -71,7 +71,7 @@ def _entries(contents: dict[str, tuple[Any, ...]], crcs: dict[str, int]) -> dict
     return entries
 
 
-def _compare(path: Path, buffers: tuple[Any, ...]) -> None:
+def compare(path: Path, buffers: tuple[Any, ...]) -> None:
     """Read a whole file back and hold each of its bytes against what was meant."""
     there = np.empty(_BLOCK, np.uint8)
     with os.fdopen(files.open_regular(path), "rb", buffering=0) as file:
