@@ -18,6 +18,7 @@ from w2s_fast.data.splits import Split
 from w2s_fast.heads import Start
 from w2s_fast.losses import Supervision, ground_truth
 from w2s_fast.methods.features import Streaming, for_device
+from w2s_fast.methods.needs import check_needs, prior_for
 from w2s_fast.methods.presets import Method, resolve, short
 from w2s_fast.methods.results import Results
 from w2s_fast.methods.score import Scored, score
@@ -120,17 +121,19 @@ def plan_arms(
         raise UsageError(f"unknown supervision {supervision!r}{nearest(supervision, SUPERVISIONS)}")
     pairs = task.pairs(seed_numbers(seeds))
     arms: list[Arm] = []
-    for point in grid_of(grid):
-        resolved = point.settings.resolved(task.manifest.defaults)
+    points = grid_of(grid)
+    for point in points:
         variants = [variant_of(method, point) for method in methods]
         check_taken(variants, {**point.of_head, **point.of_loss})
         for variant in variants:
+            resolved = point.settings_for(variant.settings).resolved(task.manifest.defaults)
             arms += [
                 Arm(method=variant, settings=resolved, seed=s, weak_seed=w, supervision=supervision) for s, w in pairs
             ]
-    _needs_text(task, arms)
+    _check_starts(task, arms)
+    check_needs(task, arms)
     if references and supervision == "weak":
-        arms += _ceilings(task, arms)
+        arms += _ceilings(task, arms, points[0].settings.resolved(task.manifest.defaults))
     return arms
 
 
@@ -157,10 +160,13 @@ def run_arms(
 ) -> Iterator[Fit]:
     """The fit of each arm as it is done; `Fit.index` is the place in `arms`."""
     features = for_device(task.features, stream=stream, device=device)
-    supervisions = [Supervision(weak=task.weak_logits[w], labels=task.labels) for w in sorted(task.weak_logits)]
+    prior = prior_for(task, arms)
+    supervisions = [
+        Supervision(weak=task.weak_logits[w], labels=task.labels, prior=prior) for w in sorted(task.weak_logits)
+    ]
     # beside features that are too large for memory, a one-hot table in single precision would be so too
     half = torch.float16 if isinstance(features, Stream) else torch.float32
-    supervisions.append(ground_truth(task.labels, len(task.classes), half))
+    supervisions.append(replace(ground_truth(task.labels, len(task.classes), half), prior=prior))
     start = Start(k=len(task.classes), d=task.width, names=task.classes, text=task.text, tower=None)
     return fit_heads(
         features,
@@ -233,21 +239,26 @@ def check_taken(variants: Sequence[Method], parameters: dict[str, Any]) -> None:
             raise UsageError(f"{name}={value!r} is none of {', '.join(map(repr, allowed))}")
 
 
-def _needs_text(task: Task, arms: Sequence[Arm]) -> None:
-    if task.text is not None:
-        return
+def _check_starts(task: Task, arms: Sequence[Arm]) -> None:
+    """Refuse a start from text where there is none, and one from ground truth for a student of a weak model."""
     for arm in arms:
-        if getattr(heads.make(arm.method.head), "init_from", None) == "text":
+        init = getattr(heads.make(arm.method.head), "init_from", None)
+        if task.text is None and init in ("text", "zero_shot"):
             raise MissingText(
-                f"{arm.method.name}: text init needs text features, and {task.strong} gives none "
+                f"{arm.method.name}: {init} init needs text features, and {task.strong} gives none "
                 f"({task.text_note}); start from the weak labels instead: --set init=weak_mean"
+            )
+        if init == "class_mean" and arm.supervision != "gt":
+            raise UsageError(
+                f"{arm.method.name}: init='class_mean' reads ground truth, which a student of a weak model never sees; "
+                "use init='weak_mean', or --supervision gt for a ceiling"
             )
 
 
 def _ceiling_head(head: Spec) -> Spec:
     """The head of the ceiling: the same, but never started from weak labels."""
     if head.args.get("init") == "weak_mean":
-        return head.with_args({"init": "random"})
+        return head.with_args({"init": "random" if head.name in CEILING_HEADS else "class_mean"})
     return head
 
 
@@ -255,13 +266,13 @@ def _is_closed_form(settings: Settings) -> bool:
     return isinstance(make_solver(settings.solver), Ridge)
 
 
-def _ceilings(task: Task, arms: Sequence[Arm]) -> list[Arm]:
+def _ceilings(task: Task, arms: Sequence[Arm], first: Settings) -> list[Arm]:
     """One ceiling per head, settings and seed of the arms; both standard heads at least, so that a best one exists.
 
+    The latter have the `first` settings that were asked for, without what methods bring.
     Under solver `ridge`, which has no other loss, the ceiling of the linear head is `brier` on ground truth, and the
     prototype's is trained as if no solver and no weight decay were given.
     """
-    first = arms[0].settings
     wanted = {(str(_ceiling_head(arm.method.head)), arm.settings): None for arm in arms}
     for name in CEILING_HEADS:
         settings = first

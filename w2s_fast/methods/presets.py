@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,17 @@ HEAD_ALIASES = {"linear": "lp", "prototype": "proto"}
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A head and a loss under one name; `source` is the paper, `verified` false if its formula could not be checked."""
+    """A head and a loss under one name; `source` is the paper, `verified` false if its formula could not be checked.
+
+    settings: what `methods.settings.Settings` shall be unless the user says otherwise, such as a paper's optimiser.
+    """
 
     name: str
     head: Spec
     loss: Spec | Callable[..., Any]
     source: str = ""
     verified: bool = True
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
 
     @property
     def loss_name(self) -> str:
@@ -62,8 +66,8 @@ class Method:
         return [replace(self, head=head, loss=loss) for head in self.head.expand() for loss in given]
 
 
-def _method(name: str, head: str, loss: str, source: str) -> Method:
-    return Method(name=name, head=parse(head), loss=parse(loss), source=source)
+def _method(name: str, head: str, loss: str, source: str, **settings: Any) -> Method:
+    return Method(name=name, head=parse(head), loss=parse(loss), source=source, settings=settings)
 
 
 _CPL = "Li et al. 2025, class prototype learning (arXiv 2511.18396)"

@@ -68,12 +68,24 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One point of a grid: settings, parameters for heads and losses, and `label`, the values of its true axes."""
+    """One point of a grid: settings, parameters for heads and losses, and `label`, the values of its true axes.
+
+    `chosen` names the settings that were given: they win over those that a method brings.
+    """
 
     settings: Settings
     of_head: dict[str, Any]
     of_loss: dict[str, Any]
     label: str
+    chosen: frozenset[str] = frozenset()
+
+    def settings_for(self, own: Mapping[str, Any]) -> Settings:
+        """These settings with a method's `own` in place of those that were not given."""
+        known = [f.name for f in fields(Settings)]
+        for key in own:
+            if key not in known:
+                raise UsageError(f"a method's settings have an unknown key {key!r}{nearest(key, known)}")
+        return replace(self.settings, **{key: value for key, value in own.items() if key not in self.chosen})
 
 
 def grid_of(values: Mapping[str, Any]) -> list[Point]:
@@ -95,6 +107,7 @@ def grid_of(values: Mapping[str, Any]) -> list[Point]:
                 of_head={k: v for k, v in chosen.items() if k in HEAD_PARAMETERS},
                 of_loss={k: v for k, v in chosen.items() if k in LOSS_PARAMETERS},
                 label=", ".join(f"{k}={v}" for k, v in chosen.items() if k in long),
+                chosen=frozenset(chosen),
             )
         )
     return points
