@@ -20,14 +20,30 @@ if TYPE_CHECKING:
 
 LOSSES: dict[str, str] = {
     "ce": "w2s_fast.losses.hard:Ce",
+    "ce_hard": "w2s_fast.losses.hard:Ce",
     "ce_soft": "w2s_fast.losses.soft:CeSoft",
     "kd": "w2s_fast.losses.soft:Kd",
     "cpl": "w2s_fast.losses.soft:Cpl",
     "aux_conf": "w2s_fast.losses.aux_conf:AuxConf",
     "aux_conf_argmax": "w2s_fast.losses.aux_conf:AuxConfArgmax",
     "adapt_conf": "w2s_fast.losses.adapt_conf:AdaptConf",
+    "logconf_eleuther": "w2s_fast.losses.logconf:LogconfEleuther",
+    "entropy_reg": "w2s_fast.losses.confidence:EntropyReg",
+    "window": "w2s_fast.losses.confidence:Window",
+    "product": "w2s_fast.losses.product:Product",
+    "prior_product": "w2s_fast.losses.product:PriorProduct",
+    "prior_anchor": "w2s_fast.losses.product:PriorAnchor",
     "reverse_kl": "w2s_fast.losses.divergences:ReverseKl",
+    "reverse_ce": "w2s_fast.losses.divergences:ReverseCe",
+    "js": "w2s_fast.losses.divergences:Js",
+    "jeffreys": "w2s_fast.losses.divergences:Jeffreys",
+    "hellinger": "w2s_fast.losses.divergences:Hellinger",
+    "tv": "w2s_fast.losses.divergences:Tv",
+    "chi2": "w2s_fast.losses.divergences:Chi2",
     "gce": "w2s_fast.losses.hard:Gce",
+    "sce": "w2s_fast.losses.sce:Sce",
+    "edl": "w2s_fast.losses.edl:Edl",
+    "dkd": "w2s_fast.losses.dkd:Dkd",
     "brier": "w2s_fast.losses.brier:Brier",
 }
 GROUP = "w2s_fast.losses"
@@ -107,12 +123,18 @@ def describe() -> list[dict[str, Any]]:
             "equation": cls.equation,
             "source": cls.source,
             "verified": cls.verified,
-            "needs": sorted(cls.needs),
+            "needs": sorted(_needs(cls)),
             "default_head": cls.default_head,
         }
         for name in names()
         for cls in [find(name)]
     ]
+
+
+def _needs(cls: type[Loss]) -> frozenset[str]:
+    """What a loss of that class with its defaults needs; a class may compute it from its fields."""
+    needs: Any = cls.needs
+    return cls().needs if isinstance(needs, property) else needs
 
 
 def __getattr__(name: str) -> Any:

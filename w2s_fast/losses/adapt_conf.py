@@ -20,7 +20,8 @@ class AdaptConf(LogProbLoss):
 
     z_w, z_s: the student's logits at the weak and at its own label, so b <= .5, and .5 where they agree.
     kd_t: temperature of the distillation term alone. ramp: b grows linearly over that part of training.
-    flip: 1 - b where the labels differ (what the paper's prose says; not its Eq. 2). Differs from the published code in
+    flip: 1 - b where the labels differ (what the paper's prose says; not its Eq. 2). beta: a fixed b instead, the
+    control (T is not read). Differs from the published code in
     having no ground-truth term and in the sigmoid form, which cannot overflow.
     """
 
@@ -28,8 +29,15 @@ class AdaptConf(LogProbLoss):
     kd_t: Real = 1.0
     ramp: Real = 0.0
     flip: bool = False
+    beta: Real | None = None
 
-    limits: ClassVar[Limits] = {**Loss.limits, "T": "(0, inf)", "kd_t": "(0, inf)", "ramp": "[0, 1]"}
+    limits: ClassVar[Limits] = {
+        **Loss.limits,
+        "T": "(0, inf)",
+        "kd_t": "(0, inf)",
+        "ramp": "[0, 1]",
+        "beta": "[0, 1]",
+    }
     source: ClassVar[str] = "Guo et al. 2024, arXiv 2402.03749, Eq. 2, and its code"
     equation: ClassVar[str] = "(1 - b) kd_t^2 KL(w^kd_t || p^kd_t) - b log p[argmax p], b = sigmoid((z_w - z_s) / T)"
     verified: ClassVar[bool] = True
@@ -38,7 +46,10 @@ class AdaptConf(LogProbLoss):
         index = lowest_argmax(logp).unsqueeze(-1)
         own = logp.gather(-1, index)
         weak_label = batch.label().unsqueeze(-1)
-        beta = torch.sigmoid((logp.gather(-1, weak_label) - own).detach() / self.T)
+        if self.beta is None:
+            beta = torch.sigmoid((logp.gather(-1, weak_label) - own).detach() / self.T)
+        else:
+            beta = torch.ones_like(own).detach() * self.beta
         if self.flip:
             beta = torch.where(index == weak_label, beta, 1 - beta)
         beta = beta * ramped(batch.t, self.ramp)

@@ -22,7 +22,8 @@ class AuxConf(TargetLoss):
 
     harden: `argmax`, or `balanced`, where each class gets its share of the batch (balance_to: weak mean or uniform):
     for k = 2 the weak quantile (as published), for k > 2 ten Sinkhorn iterations and an argmax (this project's rule).
-    buffer: the last rows that also enter the statistics of `balanced`. Differs from OpenAI's code in a smooth warm-up.
+    buffer: the last rows that also enter the statistics of `balanced`. Differs from OpenAI's code in a smooth warm-up;
+    legacy_warmup: theirs, a = alpha t up to t = warmup and then, at once, alpha (their warm-up lasts .1).
     """
 
     alpha: Real = 0.5
@@ -30,6 +31,7 @@ class AuxConf(TargetLoss):
     harden: str = "balanced"
     balance_to: str = "weak_mean"
     buffer: int = 0
+    legacy_warmup: bool = False
 
     limits: ClassVar[Limits] = {
         **Loss.limits,
@@ -64,8 +66,15 @@ class AuxConf(TargetLoss):
             index = lowest_argmax(logp)
         else:
             index = harden_balanced(logp, w, batch.valid, batch.memory, uniform=self.balance_to == "uniform")
-        a = ramped(batch.t, self.warmup) * self.alpha
-        share = a.expand(*index.shape, 1) if isinstance(a, Tensor) else torch.full_like(logp[..., :1], a)
+        return self.mixture(w, index, batch.t)
+
+    def mixture(self, w: Tensor, index: Tensor, t: Tensor) -> Tensor:
+        """(1 - a) w + a onehot(index) of probabilities f[*r, b, k] and classes i[*r, b], at the part t of training."""
+        if self.legacy_warmup:
+            a: Real = torch.where(t > self.warmup, torch.ones_like(t), t) * self.alpha
+        else:
+            a = ramped(t, self.warmup) * self.alpha
+        share = a.expand(*index.shape, 1) if isinstance(a, Tensor) else torch.full_like(w[..., :1], a)
         return (w * (1 - a)).scatter_add_(-1, index.unsqueeze(-1), share)
 
     def step(self, memory: dict[str, Tensor], grads: Mapping[str, Tensor], z: Tensor, batch: Batch) -> None:

@@ -11,12 +11,18 @@ ITERATIONS = 10
 
 
 def harden_balanced(
-    logp: Tensor, w: Tensor, valid: Tensor | None, memory: dict[str, Tensor], *, uniform: bool
+    logp: Tensor,
+    w: Tensor,
+    valid: Tensor | None,
+    memory: dict[str, Tensor],
+    *,
+    uniform: bool,
+    level: float | None = None,
 ) -> Tensor:
     """Class numbers i[*r, b] for student log-probabilities and weak probabilities f[*r, b, k].
 
     Statistics run over the valid rows and over those held in `memory` (`logp`, `weak`, `held`); sample weights do not
-    enter. k = 2: class 0 iff p0 >= the quantile of p0 at the weak mean of class 1, and `uniform` is ignored.
+    enter. k = 2: class 0 iff p0 >= the quantile of p0 at `level` (None: weak mean of class 1); `uniform` is ignored.
     """
     all_logp, all_w, all_valid = logp, w, valid
     if memory:
@@ -27,7 +33,8 @@ def harden_balanced(
         all_valid = torch.cat([held, seen], dim=-1)
     mean, count = weak_mean(all_w, all_valid)
     if logp.shape[-1] == 2:
-        threshold = quantile(all_logp[..., 0].exp(), all_valid, mean[..., 1])
+        place = mean[..., 1] if level is None else torch.full_like(mean[..., 1], level)
+        threshold = quantile(all_logp[..., 0].exp(), all_valid, place)
         return (logp[..., 0].exp() < threshold.unsqueeze(-1)).to(torch.int64)
     if uniform:
         mean = torch.full_like(mean, 1 / logp.shape[-1])

@@ -109,31 +109,37 @@ class TargetLoss(LogProbLoss):
 
 
 def slice_key(loss: Loss) -> tuple[Any, ...]:
-    """What two losses of one slice of a stack have in common: the class and all fields that are not real numbers."""
-    return (type(loss), *((f.name, getattr(loss, f.name)) for f in fields(loss) if not is_real(f)))
+    """What two losses of one slice of a stack have in common: the class, all fields that are not real numbers, and
+    which of the real ones are None."""
+    values = [(f, getattr(loss, f.name)) for f in fields(loss)]
+    return (type(loss), *((f.name, value is None if is_real(f) else value) for f, value in values))
 
 
 def stack(losses: Sequence[L], *, dtype: torch.dtype, device: torch.device | str) -> L:
     """One loss for R runs: real fields become tensors [R, 1, 1]; all other fields must be equal (`TrainError`)."""
     first = losses[0]
     if any(slice_key(other) != slice_key(first) for other in losses[1:]):
-        raise TrainError(f"losses of one slice differ in class or in a field that is not a number: {first}, ...")
+        raise TrainError(
+            f"losses of one slice differ in class, in a field that is no number, or in one that is None: {first}, ..."
+        )
     changed: dict[str, Tensor | None] = {}
     for field in fields(first):
         if not is_real(field):
             continue
         values = [getattr(loss, field.name) for loss in losses]
-        if all(v is None for v in values):
-            continue
-        if any(v is None for v in values):
-            raise TrainError(f"{field.name} is set in some losses of a stack and None in others; resolve it first")
-        changed[field.name] = torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1)
+        if values[0] is not None:
+            changed[field.name] = torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1)
     return replace(first, **changed)  # type: ignore[arg-type]
 
 
 def per_row(parameter: Real) -> Real:
     """A parameter for arithmetic with values [*r, b]: a stacked [R, 1, 1] loses its last axis."""
     return parameter.squeeze(-1) if isinstance(parameter, Tensor) else parameter
+
+
+def at_least(x: Tensor, floor: Real) -> Tensor:
+    """max(x, floor) of f[*r, b, k]."""
+    return torch.maximum(x, floor) if isinstance(floor, Tensor) else x.clamp_min(floor)
 
 
 def ramp(t: Tensor, warmup: Real) -> Real:

@@ -85,7 +85,7 @@ class Supervision:
         return lowest_argmax(self.probs(rows))
 
     def to(self, *, dtype: torch.dtype, device: DeviceLikeType, keep: bool = False) -> Supervision:
-        """A copy on a device, real tables in `dtype`; with `keep` weak logits of half precision become it row by row."""
+        """A copy on a device, real tables in `dtype`; with `keep` weak logits of half precision row by row."""
         keep = keep and self.weak.dtype in LOW and dtype == torch.float32
 
         def real(x: Tensor | None) -> Tensor | None:

@@ -37,8 +37,8 @@ class Weak:
 class CallableLoss(Loss):
     """A function `(z / tau_s, Weak, Batch) -> f[b]`, called once per run without lead; gradients by autograd.
 
-    The function may carry attributes: `needs`, a set of `labels`, `prior`, `teachers`, and `mixes_rows`, True if it uses
-    statistics of its batch.
+    The function may carry attributes: `needs`, a set of `labels`, `prior`, `teachers`, and `mixes_rows`, True if it
+    uses statistics of its batch.
     """
 
     fn: Callable[[Tensor, Weak, Batch], Tensor]

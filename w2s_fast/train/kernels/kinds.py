@@ -63,19 +63,20 @@ _SERVED: dict[type[Loss], Kind] = {
 def kind_of(loss: Loss, *, k: int, teachers: int = 1) -> Kind | None:
     """The kernel variant that equals `loss`, or None where torch has to do it.
 
-    None for a subclass (it may compute anything), several teachers, a loss with memory, and k beyond `WIDEST`.
+    None for a subclass (it may compute anything), several teachers, a loss with memory, options that the kernel has not
+    (`legacy_warmup`, a fixed `beta`), and k beyond `WIDEST`.
     """
     kind = _SERVED.get(type(loss))
     if kind is None or teachers != 1 or k > WIDEST:
         return None
     if isinstance(loss, AuxConf):
         hardens = loss.harden != "argmax"
-        return None if hardens and loss.buffer else replace(kind, hardens=hardens)
+        return None if loss.legacy_warmup or (hardens and loss.buffer) else replace(kind, hardens=hardens)
     if isinstance(loss, Kd):
         return replace(kind, flag=loss.tau2)
     if isinstance(loss, AdaptConf):
         plain = not isinstance(loss.kd_t, Tensor) and loss.kd_t == 1.0
-        return replace(kind, flag=loss.flip, plain=plain)
+        return None if loss.beta is not None else replace(kind, flag=loss.flip, plain=plain)
     return kind
 
 
