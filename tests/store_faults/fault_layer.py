@@ -50,8 +50,8 @@ class Layer:
     def __init__(self, fate: Callable[[int, str], str | int | None] = lambda at, name: None) -> None:
         self.fate = fate
         self.log: list[Operation] = []
-        self.asked = 0
-        """Operations that were called, done or not."""
+        self.asked: list[str] = []
+        """The names of all operations that were called, done or not."""
         self.dead = False
         self._handles: dict[int, tuple[int, Path]] = {}
         self._opened = 0
@@ -78,8 +78,8 @@ class Layer:
             with self._one:
                 if self.dead:
                     raise Killed
-                self.asked += 1
-                number = self.asked - 1
+                number = len(self.asked)
+                self.asked.append(name)
             end = self.fate(number, name)
             if end is not None and end != AFTER:
                 if name == "write" and end != BEFORE and len(second) > 1:
@@ -89,11 +89,12 @@ class Layer:
                     raise Killed
                 where = () if isinstance(first, int) else (str(first),)
                 raise OSError(end, os.strerror(end), *where)
-            result = self._do(name, first, second, mode)
-            if end == AFTER:
-                self.dead = True
-                raise Killed
-            return result
+            try:
+                return self._do(name, first, second, mode)
+            finally:
+                if end == AFTER:
+                    self.dead = True
+                    raise Killed
 
         return operation
 

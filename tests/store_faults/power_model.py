@@ -15,9 +15,9 @@ The operations of an undisturbed writer are recorded (`fault_layer.Layer`) and r
   changed was synced.
 * A name that several surviving changes concern is what the last of them made of it.
 
-For every cut the following are tried: each of the five fates of bytes with all names there; no name of the
-unsynced there; for every unsynced change, that one lost alone, and it alone there; every prefix of the changes, with absent
-bytes (a journal); and random choices of all of this. Equal outcomes are looked at once.
+For every cut the following are tried: each of the five fates of bytes with all names there; no unsynced name there; for
+every unsynced change, that one lost alone, and it alone there; every prefix of the changes, with absent bytes (a
+journal); and random choices of all of this. Equal outcomes are looked at once.
 """
 
 from __future__ import annotations

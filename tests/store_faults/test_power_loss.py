@@ -1,4 +1,4 @@
-"""When the power goes out at any moment, and the disk forgets or mixes up whatever was not synced (`power_model.py`)."""
+"""The power goes out at any moment, and the disk forgets or mixes up whatever was not synced (`power_model.py`)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def every_outcome(
     late: int = 24,
     end: Callable[[Path, Calm], object] = check_rerun,
 ) -> dict[str, int]:
-    """Check every `every`-th outcome, and all of the `late` last operations, which write `complete.json` and the reference.
+    """Check every `every`-th outcome, and all of the `late` last operations, in which the last records are written.
 
     A run is ended (`end`) in each `rerun`-th of those. How often each state was seen.
     """

@@ -21,7 +21,7 @@ from w2s_fast.store.layout import TMP
 SYNCERS = 8
 """Threads that sync a part's files at once: a journal makes many of them durable in one go, if it is asked in one."""
 
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_NO_SYNC = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -82,12 +82,12 @@ def sync_dir(folder: Path) -> None:
 def settle(folder: Path) -> None:
     """Make names durable that are there already: whoever made them may have been killed before they were.
 
-    A folder that this process may not write, as in a read-only cache, is left to those who may.
+    A folder that this process may not sync, as in a read-only cache, is left to those who may.
     """
     try:
         sync_dir(folder)
     except OSError as error:
-        if error.errno not in _READ_ONLY:
+        if error.errno not in _NO_SYNC:
             raise
 
 
