@@ -7,14 +7,17 @@ A model is `<library>:<name>[/<pretrained>][#<tap>]`; in place of a pretrained t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from w2s_fast.core import plugins
 from w2s_fast.core.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from w2s_fast.backbones.encoder import FrozenEncoder
+    from w2s_fast.backbones.prompts import encode_prompts, tower_of
+    from w2s_fast.core.prompts import ClassPrompts, class_prompts
 
 LIBRARIES: dict[str, str] = {
     "open_clip": "w2s_fast.backbones.open_clip:open_named",
@@ -27,6 +30,26 @@ LIBRARIES: dict[str, str] = {
 """Library name -> "module:attribute" of its `Opener`; the entry-point group `w2s_fast.backbones` adds others."""
 GROUP = "w2s_fast.backbones"
 _HUB = "hf-hub:"
+_EXPORTS = {
+    "ClassPrompts": "w2s_fast.core.prompts",
+    "class_prompts": "w2s_fast.core.prompts",
+    "encode_prompts": "w2s_fast.backbones.prompts",
+    "tower_of": "w2s_fast.backbones.prompts",
+}
+
+__all__ = [
+    "ClassPrompts",
+    "ModelName",
+    "Opener",
+    "Options",
+    "class_prompts",
+    "encode_prompts",
+    "libraries",
+    "may_have_text",
+    "open_encoder",
+    "parse_model",
+    "tower_of",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,3 +155,9 @@ def open_encoder(
         name,
         Options(data=data, cache=cache, device=device, random_weights=random_weights, allow_mismatch=allow_mismatch),
     )
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, dtype
 
 Theta = dict[str, "Tensor"]
 """Named parameter tensors of one head, or of a stack of heads with a leading R."""
@@ -26,6 +26,10 @@ class TextTower(Protocol):
         """Token ids i[c, L], padded to the longest text's end-of-text or the context length."""
         ...
 
+    def eot(self, tokens: Tensor) -> Tensor:
+        """The position i[c] that is read out of each row of i[c, L]."""
+        ...
+
     def params(self) -> Mapping[str, Tensor]: ...
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -33,9 +37,19 @@ class TextTower(Protocol):
         ...
 
     def encode(
-        self, emb: Tensor, eot: Tensor, prefix: Tensor | None = None, params: Mapping[str, Tensor] | None = None
+        self,
+        emb: Tensor,
+        eot: Tensor,
+        prefix: Tensor | None = None,
+        params: Mapping[str, Tensor] | None = None,
+        *,
+        dtype: dtype | None = None,
+        chunk: int | None = None,
     ) -> Tensor:
-        """f[*r, c, L, w], i[c] (and a prefix f[*r, m, w]) -> f[*r, c, d], not normalised."""
+        """f[*r, c, L, w], i[c] (and a prefix f[*r, m, w]) -> f[*r, c, d], not normalised.
+
+        dtype: that of the blocks' products, None that of `emb`; chunk: texts at a time, None as many as fit.
+        """
         ...
 
 
