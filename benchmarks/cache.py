@@ -257,7 +257,7 @@ def measure(folder: Path, *, rows: int, dim: int, repeats: int) -> Tables:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--dim", type=int, default=768)
     parser.add_argument("--quick", action="store_true", help="32,768 rows, few repetitions")

@@ -1,5 +1,8 @@
 """Supervisors of a user's own folder: unreadable images, a folder that was moved, transient errors, class names."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,15 +145,16 @@ def test_banks_by_path_say_what_mends_them(tmp_path: Path) -> None:
         return w2s.open_task(data, strong="drawn:clip", weak="weak:w", identity="path", cache=tmp_path, options=options)
 
     (tmp_path / "p" / "test" / "cat" / "02.png").write_bytes(whole[:60] + bytes(len(whole) - 60))
-    with pytest.raises(DataError, match="remove .* and extract again") as caught:
+    with pytest.raises(DataError, match="repair --failed .*, and extract again") as caught:
         opened()
     (tmp_path / "p" / "test" / "cat" / "02.png").write_bytes(whole)
-    import shutil
-
-    folders = str(caught.value).split("remove ")[1].split(", and extract")[0].split(" and ")
-    assert len(folders) == 2
-    for one in folders:
-        shutil.rmtree(one)
+    commands = str(caught.value).split("`")[1::2]
+    assert len(commands) == 2 and "`, and extract again" in str(caught.value)
+    with pytest.raises(DataError, match="repair --failed"):
+        opened()
+    program = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in commands:
+        subprocess.run(["bash", "-c", command], check=True, env={**os.environ, "PATH": program}, timeout=60)
     assert len(opened().ids) == 32
 
 

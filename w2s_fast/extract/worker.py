@@ -27,7 +27,7 @@ from w2s_fast.extract.plan import Job, plan
 from w2s_fast.store.files import read_regular
 from w2s_fast.store.layout import MAX_RECORD, commit_file, count_parts, row_range
 from w2s_fast.store.records import Bad, Commit, Failure
-from w2s_fast.store.refs import write_ref
+from w2s_fast.store.refs import on_cache, write_ref
 from w2s_fast.store.write import begin_bank, complete_bank, missing_parts, write_part
 
 OnProgress = Callable[[str, int, int], None]
@@ -213,7 +213,8 @@ def mending(manifest: Manifest, directories: Sequence[Path]) -> str:
     if manifest.decode.get("identity") != "path":
         return "repair them and extract again"
     # ids that are not of the contents: the banks cannot see that an image was repaired
-    return f"repair them, remove {' and '.join(map(str, directories))}, and extract again"
+    commands = (f"`{on_cache(d.parents[2])}w2s-fast cache repair --failed {d.name}`" for d in directories)
+    return f"repair them, run {' and '.join(commands)}, and extract again"
 
 
 def _finish(

@@ -7,7 +7,7 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,7 @@ def compare(path: Path, buffers: tuple[Any, ...]) -> None:
             meant = np.frombuffer(buffer, np.uint8)
             for start in range(0, len(meant), _BLOCK):
                 block = meant[start : start + _BLOCK]
-                same = same and file.readinto(there[: len(block)]) == len(block)
+                same = same and file.readinto(memoryview(cast("bytes", there[: len(block)]))) == len(block)
                 same = same and bool((there[: len(block)] == block).all())
         same = same and not file.read(1)
     if not same:
