@@ -31,7 +31,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over hold-train.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows per step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate (default: the head's, 0.01).")] = None,
-    precision: Annotated[str, typer.Option(help="fp32 or fp64.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, tf32 (on CUDA), bf16 or fp64.")] = "fp32",
     device: o.Device = "auto",
     stream: Annotated[
         bool | None,

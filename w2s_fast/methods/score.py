@@ -207,7 +207,7 @@ def _row(one: Scored, selection: str, context: _Context, *, run_id: str, precisi
         order=resolved.get("order"),
         tau_s=resolved.get("tau_s"),
         tau_w=resolved.get("tau_w"),
-        precision=precision,
+        precision=resolved.get("precision", precision),
         device=device,
         seconds=fit.seconds["total"],
         seconds_load=context.load + fit.seconds["load"],

@@ -46,6 +46,7 @@ class Sweep:
     class_names: str | None = None
     template: tuple[str, ...] = ()
     drop_failed: bool = False
+    stream: bool | None = None
     random_weights: bool = False
     allow_mismatch: bool = False
     compute: str = "fp32"
@@ -102,6 +103,7 @@ class Sweep:
             class_names=None if self.class_names is None else Path(self.class_names),
             templates=self.template,
             drop_failed=self.drop_failed,
+            stream=self.stream,
             cache=cache,
             options=options,
         )
