@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 HEADS: dict[str, str] = {
     "linear": "w2s_fast.heads.linear:Linear",
     "prototype": "w2s_fast.heads.prototype:Prototype",
+    "prompt": "w2s_fast.heads.prompt:Prompt",
+    "adapter": "w2s_fast.heads.adapter:Adapter",
+    "tip": "w2s_fast.heads.tip:Tip",
+    "text_encoder": "w2s_fast.heads.text_encoder:TextEncoder",
 }
 GROUP = "w2s_fast.heads"
 

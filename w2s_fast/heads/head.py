@@ -72,7 +72,8 @@ class Head:
 
     tau_s: the temperature that a loss takes where it sets none. unit_x: rows of x are normalised. x_scale multiplies
     them; raw features are unit_x=False, x_scale=1. `starting` names fields that only `init` reads: heads that differ in
-    no other field may be stacked. `undecayed` names parameters that weight decay leaves alone.
+    no other field may be stacked. `undecayed` names parameters that weight decay leaves alone. `needs_tower`: `bind`
+    wants the text tower itself, not only its features.
     `arguments` says what specs call a field.
     """
 
@@ -85,6 +86,7 @@ class Head:
     starting: ClassVar[frozenset[str]] = frozenset({"tau_s"})
     undecayed: ClassVar[frozenset[str]] = frozenset()
     unit_rows: ClassVar[bool] = False
+    needs_tower: ClassVar[bool] = False
     limits: ClassVar[Limits] = {"tau_s": "(0, inf)", "x_scale": "(0, inf)"}
     arguments: ClassVar[Mapping[str, str]] = {"init_from": "init"}
     name: ClassVar[str] = ""

@@ -69,17 +69,26 @@ class BestHead:
 
 
 class _Classifier(nn.Module):
-    """A frozen head: weights and bias as buffers, the head's own scaling of the features."""
+    """A frozen head: weights, bias and what moves its features as buffers, the head's own scaling of the features."""
 
     def __init__(self, head: heads.Head, theta: dict[str, Tensor]) -> None:
         super().__init__()
-        weight, bias = head.weights(theta)
         self.unit_x, self.x_scale = head.unit_x, head.x_scale
-        self.register_buffer("weight", weight.detach().clone())
-        self.register_buffer("bias", None if bias is None else bias.detach().clone())
+        with torch.no_grad():
+            weight, bias = head.weights(theta)
+        self.register_buffer("weight", weight.clone())
+        self.register_buffer("bias", None if bias is None else bias.clone())
+        moves = type(head).features is not heads.Head.features
+        self.head, self.names = (head, tuple(theta)) if moves else (None, ())
+        for number, name in enumerate(self.names):
+            # a buffer's name may hold no dot, as those of a text tower do
+            self.register_buffer(f"theta{number}", theta[name].detach().clone())
 
     def forward(self, features: Tensor) -> Tensor:
         x = nn.functional.normalize(features, dim=-1) if self.unit_x else features
+        if self.head is not None:
+            theta = {name: self.get_buffer(f"theta{number}") for number, name in enumerate(self.names)}
+            x = self.head.features(theta, x)
         return nn.functional.linear(self.x_scale * x, self.get_buffer("weight"), self._bias())
 
     def _bias(self) -> Tensor | None:

@@ -55,6 +55,8 @@ def forward(head: Head, theta: Theta, x: Tensor, runs: int) -> tuple[Tensor, Bac
         z = logits_of(head, leaves, x, runs)
 
     def through(dz: Tensor) -> Theta:
+        if not z.requires_grad:
+            return {name: torch.zeros_like(p) for name, p in theta.items()}
         found = torch.autograd.grad(z, list(leaves.values()), dz, allow_unused=True, materialize_grads=True)
         return dict(zip(leaves, found, strict=True))
 
