@@ -115,11 +115,15 @@ def test_a_power_cut_during_gc_brings_no_harm(scratch, calm, every):
     assert set(found) == {"whole"}
 
 
-@pytest.mark.parametrize("every", [21, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [97, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_power_cut_after_a_kill_and_a_rerun_loses_nothing_that_was_reported(scratch, calm, every):
     """What the killed run made and never synced, the next run finds and builds upon: it has to sync that as well."""
-    total = len(recorded(scratch / "whole"))
-    for at in range(every // 2, total, every):
+    log = [op for op in recorded(scratch / "whole") if op.name != "report"]
+    named = ("rename", "link", "mkdir")
+    for at in range(len(log)):
+        inside_a_part = log[at].name == "mkdir" and ".tmp-" in str(log[at].path)
+        if at % every and (log[at].name not in named or inside_a_part):
+            continue
         cache = scratch / "killed"
         cache.mkdir()
         with Layer(end_at(at, AFTER)) as layer:
@@ -136,7 +140,7 @@ def test_a_power_cut_after_a_kill_and_a_rerun_loses_nothing_that_was_reported(sc
         for tree in {frozenset(t.items()): t for t in outcomes(disk, chances=2)}.values():
             place(tree, scratch / "after")
             try:
-                check(scratch / "after", calm, reported=("part 0", "part 1", "bank", "reference")[-2:])
+                check(scratch / "after", calm, reported=("part 0", "part 1", "bank", "reference"))
             except AssertionError as error:
                 raise AssertionError(f"killed after operation {at} ({layer.log[at].name}): {error}") from error
             shutil.rmtree(scratch / "after")
@@ -276,6 +280,7 @@ def test_the_model_itself(tmp_path):
     assert () in found and (("synced", b"abcd"),) in found and (("named", b"abcd"),) in found
     with Layer() as layer:
         files.sync_dir(root)
-    disk.do(layer.log[0]), disk.do(layer.log[1])
+    for op in layer.log:
+        disk.do(op)
     found = [sorted(t) for t in outcomes(disk, chances=3)]
     assert all(names == ["named", "synced"] for names in found), "the names are durable, whatever the bytes are"
