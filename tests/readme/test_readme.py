@@ -23,24 +23,42 @@ def environment(cache: Path) -> dict[str, str]:
     return {**os.environ, "PATH": path, "W2S_FAST_CACHE": str(cache), "COLUMNS": "140"}
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-def test_the_shell_session_runs(cache: Path, tmp_path: Path) -> None:
-    [session] = blocks("bash")
+def shell(session: str, cache: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", session],
-        cwd=tmp_path,
+        cwd=folder,
         env=environment(cache),
         capture_output=True,
         text=True,
         timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_the_shell_session_runs(cache: Path, tmp_path: Path) -> None:
+    done = shell(blocks("bash")[0], cache, tmp_path)
     assert "cpl" in done.stdout and "best ceiling" in done.stdout
     assert list(tmp_path.rglob("*.jsonl")) and list(tmp_path.rglob("*.svg"))
+
+
+def test_the_session_about_the_cache_runs(cache: Path, tmp_path: Path) -> None:
+    _, session = blocks("bash")
+    done = shell(session, cache, tmp_path)
+    assert "rows encoded again" in done.stderr and "c/0/0: it holds 99 bytes instead of" in done.stderr
+    assert "taken out: rows 0-" in done.stderr and not list(cache.rglob(".tmp-*"))
+
+
+def test_the_tests_behind_the_promises_exist() -> None:
+    table = README.partition("## What the cache promises")[2].partition("```")[0]
+    named = re.findall(r"`([a-z_/0-9]+\.py)`", table)
+    assert len(named) > 15
+    assert not [name for name in named if not (Path(__file__).resolve().parents[1] / name).is_file()]
 
 
 def test_the_python_sessions_run(cache: Path, tmp_path: Path) -> None:
