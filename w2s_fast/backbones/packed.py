@@ -178,7 +178,9 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, before: tuple[Tensor, Tensor] | Non
     """q f[R, c, a, H, e], k and v f[R, c, s, H, e], a prefix's f[R, m, H, e] -> f[R, c, a, H, e]; softmax in fp32."""
     runs, c, a, heads, width = q.shape
     queries = q.transpose(2, 3)
-    scores = (queries @ k.permute(0, 1, 3, 4, 2)).float() if q.dtype != torch.float64 else queries @ k.permute(0, 1, 3, 4, 2)
+    scores = (
+        (queries @ k.permute(0, 1, 3, 4, 2)).float() if q.dtype != torch.float64 else queries @ k.permute(0, 1, 3, 4, 2)
+    )
     scores = scores + mask.to(scores.dtype)
     if before is None:
         return (scores.softmax(-1).to(v.dtype) @ v.transpose(2, 3)).transpose(2, 3)

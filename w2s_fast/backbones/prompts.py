@@ -58,7 +58,7 @@ def encode_prompts(
     """
     if context.ndim < 2 or context.shape[-1] != tower.width:
         raise UsageError(
-            f"context has shape {tuple(context.shape)}; the tower takes vectors of width {tower.width}: [..., M, {tower.width}]"
+            f"context has shape {tuple(context.shape)}; this tower takes vectors of its width, [..., M, {tower.width}]"
         )
     if isinstance(names, ClassPrompts):
         prompts = names
@@ -68,6 +68,7 @@ def encode_prompts(
     wanted = (len(prompts.base), prompts.m) if prompts.csc else (prompts.m,)
     if tuple(context.shape[-1 - len(wanted) : -1]) != wanted:
         raise UsageError(
-            f"context has shape {tuple(context.shape)}; these prompts take [..., {', '.join(map(str, wanted))}, {tower.width}]"
+            f"context has shape {tuple(context.shape)}; these prompts take "
+            f"[..., {', '.join(map(str, wanted))}, {tower.width}]"
         )
     return prompts.encode(context, dtype=dtype, chunk=chunk)

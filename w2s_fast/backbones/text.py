@@ -174,7 +174,7 @@ class OpenClipText:
     def _plain(
         self, x: Tensor, eot: Tensor, prefix: Tensor | None, weights: Weights, low: torch.dtype, chunk: int | None
     ) -> Tensor:
-        """The same by all positions of all texts; nothing is cut but what lies beyond the last text of a causal tower."""
+        """The same by all positions of all texts, cut after the longest text where the tower is causal."""
         shared = 0 if prefix is None else prefix.shape[1]
         at = eot.to(x.device) + shared
         if self.causal:
@@ -195,10 +195,8 @@ class OpenClipText:
             jobs.append((texts, at[begin : begin + size]))
         return _in_parts(part, jobs).to(x.dtype)
 
-    def _weights(
-        self, params: Weights | None, low: torch.dtype, stream: torch.dtype, device: torch.device
-    ) -> Weights:
-        """Parameters on the device, in the types that the call computes in; the tower's own are kept for the next call."""
+    def _weights(self, params: Weights | None, low: torch.dtype, stream: torch.dtype, device: torch.device) -> Weights:
+        """Parameters on the device, in the types that the call computes in; its own are kept for later calls."""
         given = self.params() if params is None else params
         # copies of weights that have changed since would be wrong without a sign
         key = (low, stream, device, *((id(p), p.data_ptr(), p._version) for p in self._core.parameters()))
@@ -224,7 +222,7 @@ class OpenClipText:
 
 
 def _in_parts(part: Callable[..., Tensor], jobs: Sequence[tuple[Any, ...]]) -> Tensor:
-    """f[R, c, d] from jobs that give f[R, some, d]; several are computed again for the gradient, one after the other."""
+    """f[R, c, d] from jobs that give f[R, some, d]; several are computed again, one by one, for the gradient."""
     if len(jobs) == 1 or not torch.is_grad_enabled():
         return torch.cat([part(*job) for job in jobs], 1)
     return torch.cat([checkpoint(part, *job, use_reentrant=False, preserve_rng_state=False) for job in jobs], 1)

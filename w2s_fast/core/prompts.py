@@ -23,7 +23,7 @@ _PLACEHOLDER = "a"
 
 
 def spoken(names: Sequence[str]) -> list[str]:
-    """Class names as prompts have them: underscores become spaces, letters lower-case; `MissingText` for WordNet ids."""
+    """Class names as prompts have them: spaces for underscores, lower-case; `MissingText` for a WordNet id."""
     if ids := [n for n in names if _WORDNET.fullmatch(n)]:
         raise MissingText(f"{ids[0]!r} is a WordNet id, not a name; give the names with --class-names FILE")
     return [" ".join(n.replace("_", " ").lower().split()) for n in names]
@@ -126,7 +126,9 @@ def class_prompts(
         raise UsageError(f"class position {position!r} is none of end, middle, front{nearest(position, POSITIONS)}")
     said = spoken(names)
     if not said or not all(said):
-        empty = "a prompt needs class names and none were given" if not said else f"class name {said.index('')} is empty"
+        empty = (
+            "a prompt needs class names and none were given" if not said else f"class name {said.index('')} is empty"
+        )
         raise UsageError(f"{empty}; give one name per class")
     words = " ".join([_PLACEHOLDER] * m) if m else " ".join(words.split())
     lead, length = _measured(tower, words)

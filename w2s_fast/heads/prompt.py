@@ -30,11 +30,12 @@ class Prompt(Head):
     `random`, N(0, 0.02^2) by `torch.randn` in single precision with a CPU generator of the run seed, M = m or 16.
     position: of the class name (end, middle, front). csc: a context per class. tail: text after the name (CoOp: ".").
     blocks: precision of the tower's matrix products (fp32, bf16, fp16); its norms and softmax stay in fp32. chunk:
-    classes at a time, recomputed for the gradient; 0 takes all while they fit. Each step is one pass through the tower
-    and one back, whatever the batch; runs of a stack share it.
+    classes at a time, recomputed for the gradient; 0 takes all while they fit. tau_s = 0 takes the tower's own
+    temperature, 1 / logit_scale: .01 for OpenAI's CLIP. Each step is one pass through the tower and one back, whatever
+    the batch; runs of a stack share it.
     """
 
-    tau_s: float = 0.01
+    tau_s: float = 0.0
     init_from: str = "words"
     words: str = "a photo of a"
     m: int = 0
@@ -52,6 +53,7 @@ class Prompt(Head):
     needs_tower: ClassVar[bool] = True
     limits: ClassVar[Limits] = {
         **Head.limits,
+        "tau_s": "[0, inf)",
         "init_from": ("words", "random"),
         "m": "[0, inf)",
         "position": POSITIONS,
@@ -69,13 +71,13 @@ class Prompt(Head):
         """
         if start.tower is None:
             raise MissingText(
-                f"head {self.name!r} learns through the text tower, and this encoder has none; take a CLIP model, or head "
-                "prototype(init='weak_mean')"
+                f"head {self.name!r} learns through the text tower, and this encoder has none; take a CLIP model, or "
+                "head prototype(init='weak_mean')"
             )
         if len(start.names) != start.k:
             raise UsageError(f"head {self.name!r} needs one class name per class: {len(start.names)} for k={start.k}")
         length = (self.m or RANDOM_LENGTH) if self.init_from == "random" else 0
-        key = (self.words if not length else length, self.position, self.tail, self.csc)
+        key = (length or self.words, self.position, self.tail, self.csc)
         held = _made.setdefault(start, {})
         if key not in held:
             held[key] = self._checked(start, length)
@@ -84,7 +86,7 @@ class Prompt(Head):
                 f"head {self.name!r}: {self.words!r} has {held[key].m} tokens, and m={self.m}; leave m out"
             )
         found = object.__new__(type(self))
-        found.__dict__.update(self.__dict__, bound=held[key])
+        found.__dict__.update(self.__dict__, bound=held[key], tau_s=self.tau_s or 1 / start.tower.logit_scale)
         return found
 
     def _checked(self, start: Start, length: int) -> ClassPrompts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from w2s_fast.backbones import may_have_text, open_encoder
 from w2s_fast.backbones.device import pick_device, threads
 from w2s_fast.core.paths import cache_root
+from w2s_fast.core.protocols import TextTower
 from w2s_fast.data import canonical, open_manifest
 from w2s_fast.data.splits import Split
 from w2s_fast.extract.options import ExtractOptions
@@ -168,6 +170,7 @@ def outline(study: Study, data: str, *, strong: str, weak: str) -> tuple[Task, l
         weak_logits={seed: _nothing(n, k) for seed in teachers},
         text=text,
         text_note=note,
+        tower=None if text is None else partial(_unopened, strong),
         data=data,
         paired=study.weak_seeds is None and supervisors.paired(weak, data),
         weak=weak,
@@ -187,6 +190,10 @@ def _text(
     prompts = Prompts(classes=tuple(classes), templates=study.templates or (DEFAULT_TEMPLATE,))
     reason = known_textless(strong, prompts, options=options, cache=cache)
     return (_nothing(len(classes), d), None) if reason is None else (None, f"n/a: {reason}")
+
+
+def _unopened(strong: str) -> TextTower:
+    raise NotImplementedError(f"a dry run opens no text tower ({strong})")
 
 
 def _nothing(*shape: int) -> Tensor:

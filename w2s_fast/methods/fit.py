@@ -167,7 +167,14 @@ def run_arms(
     # beside features that are too large for memory, a one-hot table in single precision would be so too
     half = torch.float16 if isinstance(features, Stream) else torch.float32
     supervisions.append(replace(ground_truth(task.labels, len(task.classes), half), prior=prior))
-    start = Start(k=len(task.classes), d=task.width, names=task.classes, text=task.text, tower=None)
+    through_text = task.tower is not None and any(heads.find(arm.method.head.name).needs_tower for arm in arms)
+    start = Start(
+        k=len(task.classes),
+        d=task.width,
+        names=task.classes,
+        text=task.text,
+        tower=task.tower() if through_text and task.tower is not None else None,
+    )
     return fit_heads(
         features,
         runs_of(task, arms, list(of_seed)),
@@ -242,7 +249,13 @@ def check_taken(variants: Sequence[Method], parameters: dict[str, Any]) -> None:
 def _check_starts(task: Task, arms: Sequence[Arm]) -> None:
     """Refuse a start from text where there is none, and one from ground truth for a student of a weak model."""
     for arm in arms:
-        init = getattr(heads.make(arm.method.head), "init_from", None)
+        head = heads.make(arm.method.head)
+        init = getattr(head, "init_from", None)
+        if head.needs_tower and task.tower is None:
+            raise MissingText(
+                f"{arm.method.name}: its head learns through a text tower, and {task.strong} gives none "
+                f"({task.text_note or 'none was given'}); take a CLIP model, or a head that needs none, such as linear"
+            )
         if task.text is None and init in ("text", "zero_shot"):
             raise MissingText(
                 f"{arm.method.name}: {init} init needs text features, and {task.strong} gives none "

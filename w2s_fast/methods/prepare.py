@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache as cached
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from w2s_fast.backbones import may_have_text
+from w2s_fast.backbones import may_have_text, open_encoder
 from w2s_fast.core.errors import BankMissing, DataError, MissingText, UsageError
 from w2s_fast.core.paths import cache_root
+from w2s_fast.core.protocols import TextTower
 from w2s_fast.data import canonical, open_manifest
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.splits import halves
@@ -96,6 +99,7 @@ def open_task(
         logit_scale=scale,
         data=data,
         paired=weak_seeds is None and supervisors.paired(weak, data),
+        tower=None if text is None else cached(partial(_tower, strong, data=data, cache=cache, options=options)),
         load_seconds=took,
         weak=weak,
         strong=strong,
@@ -210,6 +214,13 @@ def _text(
     except MissingText as error:
         return None, f"n/a: {error}", 100.0, None
     return bank.features(), None, float(bank.ingredients["logit_scale"]), bank.key
+
+
+def _tower(strong: str, *, data: str, cache: str | Path | None, options: ExtractOptions | None) -> TextTower:
+    flags = (
+        {} if options is None else {"random_weights": options.random_weights, "allow_mismatch": options.allow_mismatch}
+    )
+    return open_encoder(strong, data=data, cache=cache, **flags).text_tower()
 
 
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:

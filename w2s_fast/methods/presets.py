@@ -17,7 +17,7 @@ from w2s_fast.core.plugins import load, names
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.methods import METHODS
 
-HEAD_ALIASES = {"linear": "lp", "prototype": "proto"}
+HEAD_ALIASES = {"linear": "lp", "prototype": "proto", "prompt": "tp"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,7 @@ def _method(name: str, head: str, loss: str, source: str, **settings: Any) -> Me
 _CPL = "Li et al. 2025, class prototype learning (arXiv 2511.18396)"
 _BURNS = "Burns et al. 2023, weak-to-strong generalization (arXiv 2312.09390)"
 _ADAPT = "Guo et al. 2024, vision superalignment (arXiv 2402.03749)"
+_COOP = "Zhou et al. 2022, CoOp (arXiv 2109.01134)"
 
 CPL = _method("cpl", "prototype(init='text')", "cpl", _CPL)
 CE_LP = _method("ce+lp", "linear", "ce", _BURNS)
@@ -83,6 +84,25 @@ ADAPT_LP = _method("adapt+lp", "linear", "adapt_conf", _ADAPT + ", Eq. 2")
 CE_PROTO = _method("ce+proto", "prototype(init='text')", "ce", "control: CPL's head, hard labels")
 AUX_PROTO = _method("aux+proto", "prototype(init='text')", "aux_conf", "control: CPL's head, auxiliary confidence")
 ADAPT_PROTO = _method("adapt+proto", "prototype(init='text')", "adapt_conf", "control: CPL's head, adaptive confidence")
+CE_TP = _method("ce+tp", "prompt", "ce", _BURNS + "; text prompts of " + _COOP)
+KD_TP = _method("kd+tp", "prompt", "kd", "Hinton et al. 2015, on text prompts of " + _COOP)
+AUX_TP = _method("aux+tp", "prompt", "aux_conf", _BURNS + "; text prompts of " + _COOP)
+AUX_ARGMAX_TP = _method("aux_argmax+tp", "prompt", "aux_conf_argmax", _ADAPT + ", Eq. 1; text prompts of " + _COOP)
+ADAPT_TP = _method("adapt+tp", "prompt", "adapt_conf", _ADAPT + ", Eq. 2; text prompts of " + _COOP)
+# CoOp's first epoch at a constant 1e-5 is a linear rise over that epoch here
+TP_COOP = _method(
+    "tp_coop",
+    "prompt(tail='.')",
+    "ce",
+    _COOP + ", its optimiser, schedule and epochs; on cached features, so without its augmentation",
+    solver="sgd",
+    schedule="cosine(warmup=0.02)",
+    lr=2e-3,
+    weight_decay=5e-4,
+    epochs=50,
+    batch_size=32,
+)
+TP_CPL = _method("tp_cpl", "prompt", "kd", _CPL + ", KD+TP under its common recipe (Adam, lr 1e-2)", lr=1e-2)
 
 
 def find(name: str) -> Method:

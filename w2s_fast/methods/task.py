@@ -15,6 +15,7 @@ from torch import Tensor
 
 from w2s_fast.core.errors import DataError
 from w2s_fast.core.hashing import digest_bytes, number_repeats, row_id
+from w2s_fast.core.protocols import TextTower
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.splits import Split, split
 from w2s_fast.train.stream import Stream
@@ -24,7 +25,8 @@ from w2s_fast.train.stream import Stream
 class Task:
     """Everything that fits need, as tensors over the N rows of one manifest, in its order.
 
-    `features` f[N, d] raw, or a `Stream` of them; `weak_logits` weak seed -> raw f[N, k]; `text` raw f[k, d] or None (`text_note` says why);
+    `features` f[N, d] raw, or a `Stream` of them; `weak_logits` weak seed -> raw f[N, k]; `text` raw f[k, d] or None
+    (`text_note` says why); `tower` opens the strong encoder's text tower, for heads that learn through it;
     `logit_scale` multiplies cosines in the zero-shot softmax; `keys` names the banks; `paired` means that run seed s
     has supervisor s (as the embedded data have it), otherwise every seed meets every supervisor. `load_seconds` is what
     reading its banks took.
@@ -41,6 +43,7 @@ class Task:
     strong: str = "arrays"
     template: str | None = None
     paired: bool = False
+    tower: Callable[[], TextTower] | None = None
     load_seconds: float = 0.0
     keys: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -91,14 +94,16 @@ class Task:
         ids: Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
         logit_scale: float = 100.0,
+        tower: TextTower | None = None,
         name: str = "arrays",
     ) -> Task:
         """A task from one's own arrays: features [N, d], weak logits [N, k] (or one such per weak seed), labels [N].
 
         All rows are the pool: the weak model must have been trained on other data. `text` [k, d] are class-name
-        features for zero-shot and text init; `ids` are N distinct strings (default: the row's own bytes, hashed).
-        Arrays are anything numpy reads, or tensors. Raises `DataError` for shapes that do not fit, NaN, values that are
-        no real numbers, text without a direction (all zero), and labels that are no whole numbers in range.
+        features for zero-shot and text init; `tower` is the text tower of heads that learn through it (they read
+        `classes`); `ids` are N distinct strings (default: the row's own bytes, hashed). Arrays are anything numpy
+        reads, or tensors. Raises `DataError` for shapes that do not fit, NaN, values that are no real numbers, text without a
+        direction (all zero), and labels that are no whole numbers in range.
         """
         x, y = _float(features, "features"), _labels(labels)
         logits: Mapping[Any, Any] = weak_logits if isinstance(weak_logits, Mapping) else {0: weak_logits}
@@ -136,6 +141,7 @@ class Task:
             text=prompts,
             text_note=note,
             logit_scale=logit_scale,
+            tower=None if tower is None else lambda: tower,
             data=name,
             keys={
                 "features": _digest(x),
