@@ -68,11 +68,15 @@ def extract(
     for part in parts:
         write(bank, part, rows)
         report(f"part {part}")
-    digest = complete_bank(bank, rows=rows, rows_digest=digest_ids(row_ids(rows)))
+    digest = complete(bank, rows)
     report("bank")
     refer(cache, bank.name, rows)
     report("reference")
     return digest
+
+
+def complete(bank: Path, rows: int = 10) -> str:
+    return complete_bank(bank, rows=rows, rows_digest=digest_ids(row_ids(rows)))
 
 
 def refer(cache: Path, key: str, rows: int = 10) -> None:

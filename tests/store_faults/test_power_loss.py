@@ -15,7 +15,7 @@ from fault_layer import AFTER, BEFORE, Killed, Layer, Operation, end_at
 from power_model import Tree, cuts, disk_of, files_below, outcomes, place
 
 from w2s_fast.core.errors import W2SError
-from w2s_fast.store import files, layout, repair_bank
+from w2s_fast.store import begin_bank, files, layout, repair_bank
 from w2s_fast.store import write as store_write
 
 pytestmark = pytest.mark.usefixtures("small_parts")
@@ -145,6 +145,27 @@ def test_a_power_cut_after_a_kill_and_a_rerun_loses_nothing_that_was_reported(sc
                 raise AssertionError(f"killed after operation {at} ({layer.log[at].name}): {error}") from error
             shutil.rmtree(scratch / "after")
         shutil.rmtree(cache)
+
+
+def test_a_completion_that_another_writer_did_not_live_to_sync_is_synced_by_the_one_that_reports_it(scratch, calm):
+    """Both have begun and written; one dies between its rename of complete.json and the sync of the folder."""
+    cache = scratch / "both"
+    cache.mkdir()
+    with Layer() as layer:
+        bank = begin_bank(cache, fake_extract.INGREDIENTS)
+        for part in (0, 1):
+            fake_extract.write(bank, part, 10)
+        layer.fate = lambda number, name: AFTER if name == "rename" else None
+        with pytest.raises(Killed):
+            fake_extract.complete(bank)
+        layer.dead, layer.fate = False, lambda number, name: None
+        assert fake_extract.complete(bank) == calm.digest
+    disk = disk_of(cache)
+    for op in layer.log:
+        disk.do(op)
+    for number, tree in enumerate(outcomes(disk, chances=2)):
+        place(tree, scratch / str(number))
+        check(scratch / str(number), calm, reported=("bank",))
 
 
 @pytest.mark.parametrize("every", [29, pytest.param(1, marks=pytest.mark.slow)])
