@@ -8,6 +8,7 @@ attention sees texts side by side. The last block is computed for the positions 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -87,11 +88,13 @@ class Core(nn.Module):
         ]
         return {f"{name}.{own}" for name, module in owners for own, _ in module.named_parameters(recurse=False)}
 
-    def plain(self, x: Tensor, at: Tensor) -> Tensor:
+    def plain(self, x: Tensor, at: Tensor, dtype: torch.dtype) -> Tensor:
         """Embeddings f[n, t, w] without positions, pooled positions i[n] -> f[n, d]: every position of every text."""
         length = x.shape[1]
         mask = None if self.attn_mask is None else self.attn_mask[:length, :length].to(x.device)
-        x = self.transformer(x + self.positional_embedding[:length], attn_mask=mask)
+        half = dtype in (torch.float16, torch.bfloat16)
+        with torch.autocast(x.device.type, dtype=dtype) if half else nullcontext():
+            x = self.transformer(x + self.positional_embedding[:length], attn_mask=mask)
         return self._read(x[torch.arange(len(x), device=x.device), at].to(self.positional_embedding.dtype))
 
     def prefix(self, x: Tensor, dtype: torch.dtype) -> Keys:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -180,12 +179,10 @@ class OpenClipText:
         if self.causal:
             x = x[:, :, : int(eot.max()) + 1]
         size = chunk or self._fit(len(x), shared + x.shape[2], x.device)
-        half = low in (torch.float16, torch.bfloat16)
 
         def part(x: Tensor, at: Tensor) -> Tensor:
-            with torch.autocast(x.device.type, dtype=low) if half else nullcontext():
-                flat = (x.flatten(0, 1), at.repeat(len(x)))
-                return functional_call(self._core, dict(weights), ("plain", *flat)).unflatten(0, x.shape[:2])
+            asked = ("plain", x.flatten(0, 1), at.repeat(len(x)), low)
+            return functional_call(self._core, dict(weights), asked).unflatten(0, x.shape[:2])
 
         jobs: list[tuple[Any, ...]] = []
         for begin in range(0, x.shape[1], size):
@@ -193,7 +190,7 @@ class OpenClipText:
             if prefix is not None:
                 texts = torch.cat([prefix.unsqueeze(1).expand(-1, texts.shape[1], -1, -1), texts], 2)
             jobs.append((texts, at[begin : begin + size]))
-        return _in_parts(part, jobs).to(x.dtype)
+        return _in_parts(part, jobs)
 
     def _weights(self, params: Weights | None, low: torch.dtype, stream: torch.dtype, device: torch.device) -> Weights:
         """Parameters on the device, in the types that the call computes in; its own are kept for later calls."""

@@ -102,8 +102,8 @@ class Task:
         All rows are the pool: the weak model must have been trained on other data. `text` [k, d] are class-name
         features for zero-shot and text init; `tower` is the text tower of heads that learn through it (they read
         `classes`); `ids` are N distinct strings (default: the row's own bytes, hashed). Arrays are anything numpy
-        reads, or tensors. Raises `DataError` for shapes that do not fit, NaN, values that are no real numbers, text without a
-        direction (all zero), and labels that are no whole numbers in range.
+        reads, or tensors. Raises `DataError` for shapes that do not fit, NaN, values that are no real numbers, text
+        without a direction (all zero), and labels that are no whole numbers in range.
         """
         x, y = _float(features, "features"), _labels(labels)
         logits: Mapping[Any, Any] = weak_logits if isinstance(weak_logits, Mapping) else {0: weak_logits}
