@@ -57,13 +57,14 @@ def flipped(cache: Path) -> None:
 
 
 def broken(cache: Path) -> None:
-    """What `extract` mends by itself: a changed key.json, a cut commit, a chunk that is gone; and no complete.json."""
+    """What `extract` mends by itself: a changed key.json, a cut commit, a cut chunk; and no complete.json."""
     fake_extract.extract(cache)
     next(cache.rglob("complete.json")).unlink()
     next(cache.rglob("key.json")).write_bytes(b"{}")
     commit = next(cache.rglob("commits/000000.json"))
     commit.write_bytes(commit.read_bytes()[:-9])
-    next(cache.rglob("parts/000001.*/norms/c/0")).unlink()
+    chunk = next(cache.rglob("parts/000001.*/norms/c/0"))
+    chunk.write_bytes(chunk.read_bytes()[:-1])
 
 
 def littered(cache: Path) -> None:
