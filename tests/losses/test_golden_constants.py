@@ -161,25 +161,6 @@ def test_brier():
     assert slope("brier(tau_s=2)", *A)[0].tolist() == [close(0.36552929), close(-0.36552929)]
 
 
-def test_duplicating_the_batch_changes_nothing():
-    g = torch.Generator().manual_seed(4)
-    z, w = (torch.randn(6, 4, dtype=torch.float64, generator=g) for _ in range(2))
-    for name in (
-        "ce",
-        "kd",
-        "cpl",
-        "ce_soft",
-        "aux_conf",
-        "aux_conf_argmax",
-        "adapt_conf",
-        "reverse_kl",
-        "gce",
-        "brier",
-    ):
-        once, twice = value(name, z, w, 0.5), value(name, torch.cat([z, z]), torch.cat([w, w]), 0.5)
-        assert twice == pytest.approx(once + once, abs=1e-12), name
-
-
 def test_verified_metadata_is_there():
     for name in ("ce", "kd", "aux_conf", "adapt_conf"):
         assert make(name).verified and make(name).source and make(name).equation

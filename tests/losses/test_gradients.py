@@ -8,12 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naive import LOSSES as NAIVE
 
 from w2s_fast.core.errors import TrainError
+from w2s_fast.core.specs import parse
 from w2s_fast.losses import LOSSES, Batch, make, names, stack
 
 SPECS = [
     "ce",
+    "ce_hard",
     "ce(label_smoothing=.2)",
     "ce_soft(tau_w=3)",
     "kd",
@@ -26,6 +29,35 @@ SPECS = [
     "adapt_conf",
     "adapt_conf(T=4, kd_t=3, ramp=.9, tau_s=.5)",
     "adapt_conf(flip=True)",
+    "adapt_conf(beta=.5)",
+    "adapt_conf(beta=.3, kd_t=2, ramp=.6, flip=True)",
+    "aux_conf_argmax(legacy_warmup=True, warmup=.4)",
+    "logconf_eleuther",
+    "entropy_reg(tau_s=.3)",
+    "entropy_reg(lam=-2)",
+    "window",
+    "window(r=.4, tau_w=3)",
+    "product",
+    "product(a=.5, b=2, warmup=.9, tau_s=.3)",
+    "prior_product",
+    "prior_product(a=2, tau_w=.5)",
+    "prior_anchor",
+    "prior_anchor(lam=3, tau_s=.2)",
+    "reverse_ce(tau_s=.5)",
+    "js",
+    "js(pi=.1, tau_s=.3)",
+    "jeffreys(tau_w=2)",
+    "hellinger(tau_s=.3)",
+    "tv",
+    "chi2",
+    "chi2(eps=.1, tau_s=3)",
+    "sce",
+    "sce(a=2, tau_s=.3)",
+    "edl",
+    "edl(gamma=.1, lam=2, tau_s=.5)",
+    "dkd",
+    "dkd(alpha=3, beta=.5, T=4, tau_s=.3)",
+    "dkd(target='weak', tau_w=2)",
     "reverse_kl(tau_s=2)",
     "reverse_kl(eps=1e-3)",
     "gce",
@@ -52,7 +84,10 @@ def test_gradient_is_that_of_the_value(spec, lead, b, k, t, seed):
     g = torch.Generator().manual_seed(seed)
     z, weak = (2 * torch.randn(*lead, b, k, dtype=torch.float64, generator=g) for _ in range(2))
     valid = None if seed % 3 else torch.rand(*lead, b, generator=g) < 0.7
-    batch = Batch(weak=weak, t=torch.full((*lead, 1, 1), t, dtype=torch.float64), valid=valid)
+    prior = torch.randn(*lead, b, k, dtype=torch.float64, generator=g).log_softmax(-1)
+    labels = torch.randint(-1, k, (*lead, b), generator=g)
+    when = torch.full((*lead, 1, 1), t, dtype=torch.float64)
+    batch = Batch(weak=weak, t=when, valid=valid, prior=prior, labels=labels)
     loss = make(spec)
     value, dz = loss.value_and_dz(z, batch)
     assert value.shape == z.shape[:-1] and dz.shape == z.shape
@@ -64,6 +99,20 @@ def test_gradient_is_that_of_the_value(spec, lead, b, k, t, seed):
     (expected,) = torch.autograd.grad(again.sum(), leaf)
     tau = loss.tau_s or 1.0
     assert torch.allclose(dz, expected, atol=1e-11 / tau)
+
+    if lead == () and valid is None:
+        told = loss_arguments(spec)
+        leaf = z.clone().requires_grad_(True)
+        plain = NAIVE[spec.partition("(")[0]](leaf / tau, weak, t, prior=prior, labels=labels, **told)
+        (expected,) = torch.autograd.grad(plain.sum(), leaf)
+        assert torch.allclose(value, plain, atol=1e-10), "a value written elsewhere, by other means"
+        assert torch.allclose(dz, expected, atol=1e-10 / tau)
+
+
+def loss_arguments(spec):
+    """What the spec sets, and tau_s, for the naive loss of that name."""
+    loss, given = make(spec), parse(spec).args
+    return {"tau_s": loss.tau_s or 1.0, **{name: value for name, value in given.items() if name != "tau_s"}}
 
 
 @pytest.mark.parametrize("spec", ["ce", "kd(tau_s=.7)", "reverse_kl", "gce", "ce_soft", "brier(tau_s=.7)"])
@@ -90,7 +139,35 @@ STACKS = [
     ["gce", "gce(q=.1)", "gce(q=1, tau_w=3)"],
     ["reverse_kl", "reverse_kl(eps=1e-2)", "reverse_kl(tau_w=4)"],
     ["brier", "brier(tau_w=3)", "brier(tau_s=.5)"],
+    ["adapt_conf(beta=.1)", "adapt_conf(beta=.5, ramp=.5)", "adapt_conf(beta=1, kd_t=2)"],
+    [
+        "aux_conf(legacy_warmup=True)",
+        "aux_conf(legacy_warmup=True, warmup=.5)",
+        "aux_conf(legacy_warmup=True, alpha=1)",
+    ],
+    ["logconf_eleuther", "logconf_eleuther(alpha=.9, warmup=0)", "logconf_eleuther(warmup=.6, tau_w=3)"],
+    ["entropy_reg", "entropy_reg(lam=2)", "entropy_reg(lam=-.5, tau_s=.3)"],
+    ["window", "window(tau_w=2)", "window(r=.3, tau_s=.2)"],
+    ["product", "product(a=2)", "product(b=.3, warmup=.7)"],
+    ["prior_product", "prior_product(a=2)", "prior_product(b=0, tau_w=3)"],
+    ["prior_anchor", "prior_anchor(lam=0)", "prior_anchor(lam=2, tau_w=3)"],
+    ["reverse_ce", "reverse_ce(eps=.1)", "reverse_ce(tau_w=4)"],
+    ["js", "js(pi=.1)", "js(pi=.9, tau_w=3)"],
+    ["jeffreys", "jeffreys(tau_w=3)", "jeffreys(tau_s=.3)"],
+    ["hellinger", "hellinger(tau_w=3)", "hellinger(tau_s=.3)"],
+    ["tv", "tv(tau_w=3)", "tv(tau_s=.3)"],
+    ["chi2", "chi2(eps=.2)", "chi2(tau_w=3, tau_s=.3)"],
+    ["sce", "sce(eps=.1)", "sce(tau_w=3)"],
+    ["sce(a=1, b=2)", "sce(a=2, b=0)", "sce(a=.5, b=.5, tau_s=.2)"],
+    ["edl", "edl(gamma=.9)", "edl(lam=3, tau_s=.2)"],
+    ["dkd", "dkd(alpha=3, T=4)", "dkd(beta=.1, tau_w=3, tau_s=.3)"],
 ]
+
+
+def test_every_loss_with_numbers_is_stacked():
+    assert {s.partition("(")[0] for specs in STACKS for s in specs} >= set(LOSSES) - {"ce_hard", "ce_soft", "cpl"} - {
+        "aux_conf_argmax"
+    }
 
 
 @pytest.mark.parametrize("specs", STACKS, ids=lambda s: s[0])
@@ -100,7 +177,9 @@ def test_a_stack_is_its_losses(specs, t):
     z, weak = (torch.randn(3, 5, 4, dtype=torch.float64, generator=g) for _ in range(2))
     losses = [make(s) for s in specs]
     losses = [replace(one, tau_s=one.tau_s or 1.0) for one in losses]
-    batch = Batch(weak=weak, t=torch.full((3, 1, 1), t, dtype=torch.float64))
+    prior = torch.randn(3, 5, 4, dtype=torch.float64, generator=g).log_softmax(-1)
+    labels = torch.randint(-1, 4, (3, 5), generator=g)
+    batch = Batch(weak=weak, t=torch.full((3, 1, 1), t, dtype=torch.float64), prior=prior, labels=labels)
     value, dz = stack(losses, dtype=torch.float64, device="cpu").value_and_dz(z, batch)
     for r, loss in enumerate(losses):
         one, slope = loss.value_and_dz(z[r], batch.run(r))
@@ -114,6 +193,9 @@ def test_unlike_losses_do_not_stack():
         ["kd", "kd(tau2=True)"],
         ["kd", "kd(tau_s=1)"],
         ["aux_conf", "aux_conf(harden='argmax')"],
+        ["adapt_conf", "adapt_conf(beta=.5)"],
+        ["sce", "sce(a=1)"],
+        ["dkd", "dkd(target='weak')"],
     ):
         with pytest.raises(TrainError):
             stack([make(s) for s in pair], dtype=torch.float64, device="cpu")

@@ -8,8 +8,6 @@ import pytest
 import torch
 from golden import slope, value
 
-from w2s_fast.losses import Batch, make
-
 G = torch.Generator().manual_seed(11)
 Z = 2 * torch.randn(40, 7, dtype=torch.float64, generator=G)
 W = 2 * torch.randn(40, 7, dtype=torch.float64, generator=G)
@@ -67,14 +65,6 @@ def test_hard_losses_break_ties_by_the_lowest_class():
     assert value("gce", z, tied) == value("gce", z, [[0.0, 1.0, 0.0]])
 
 
-@pytest.mark.parametrize(
-    "name", ["ce", "ce_soft", "kd", "aux_conf", "aux_conf_argmax", "adapt_conf", "reverse_kl", "gce", "brier"]
-)
-def test_permuting_classes_changes_nothing(name):
-    order = torch.randperm(7, generator=torch.Generator().manual_seed(3))
-    assert value(name, Z[:, order], W[:, order], 0.6) == pytest.approx(value(name, Z, W, 0.6), abs=1e-9)
-
-
 def test_brier_vanishes_where_logits_are_the_probabilities():
     assert max(value("brier(tau_s=2)", 2 * W.softmax(-1), W)) < 1e-30
     assert value("brier", Z, W) == pytest.approx(
@@ -84,25 +74,3 @@ def test_brier_vanishes_where_logits_are_the_probabilities():
         ]
     )
     assert min(value("brier", W, W)) > 1e-3, "raw logits, not their softmax"
-
-
-@pytest.mark.parametrize(
-    "name", ["ce", "ce_soft", "kd", "cpl", "aux_conf", "aux_conf_argmax", "adapt_conf(kd_t=2)", "reverse_kl", "gce"]
-)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_extreme_logits_stay_finite(name, dtype):
-    """A gap of 200, the range of half precision, many classes."""
-    k = 8142
-    g = torch.Generator().manual_seed(1)
-    z = torch.randn(4, k, generator=g).to(dtype)
-    z[0, 0], z[0, 1] = 200.0, -200.0
-    z[1, :] = torch.linspace(-65504, 65504, k).to(dtype)
-    z[2, 5] = 65504.0
-    weak = torch.zeros(4, k, dtype=dtype)
-    weak[:, 7] = 200.0
-    weak[3] = z[1].flip(0)
-    batch = Batch(weak=weak, t=torch.full((1, 1), 0.5))
-    found, dz = make(name).value_and_dz(z, batch)
-    assert found.isfinite().all() and dz.isfinite().all()
-    assert found.dtype == torch.float32, "half precision is raised for the softmax"
-    assert dz.abs().max() <= 3

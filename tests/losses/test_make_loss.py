@@ -35,6 +35,29 @@ from w2s_fast.losses.soft import Kd
         ("adapt_conf(T=0)", ["T=0.0"]),
         ("adapt_conf(flip=1)", ["flip=1", "True or False"]),
         ("reverse_kl(eps=1)", ["eps=1.0", "(0, 1)"]),
+        ("reverse_ce(eps=0)", ["eps=0.0", "(0, 1)"]),
+        ("chi2(eps=2)", ["eps=2.0", "(0, 1)"]),
+        ("js(pi=1)", ["pi=1.0", "(0, 1)"]),
+        ("js(p=.5)", ["'js'", "no parameter 'p'", "pi"]),
+        ("adapt_conf(beta=1.5)", ["beta=1.5", "[0, 1]"]),
+        ("aux_conf(legacy_warmup=1)", ["legacy_warmup=1", "True or False"]),
+        ("logconf_eleuther(harden='argmax')", ["'argmax'", "'balanced'"]),
+        ("logconf_eleuther(balance_to='uniform')", ["'uniform'", "'weak_mean'"]),
+        ("logconf_eleuther(buffer=-1)", ["buffer=-1"]),
+        ("entropy_reg(lam='x')", ["lam='x'", "number"]),
+        ("window(r=.6)", ["r=0.6", "[0, 0.5]"]),
+        ("product(a=-1)", ["a=-1.0", "[0, inf)"]),
+        ("product(warmup=2)", ["warmup=2.0", "[0, 1]"]),
+        ("prior_product(b=-1)", ["b=-1.0"]),
+        ("prior_anchor(lam=-1)", ["lam=-1.0"]),
+        ("sce(a=-1)", ["a=-1.0"]),
+        ("sce(eps=1)", ["eps=1.0"]),
+        ("edl(gamma=2)", ["gamma=2.0", "[0, 1]"]),
+        ("edl(lam=-1)", ["lam=-1.0"]),
+        ("dkd(T=0)", ["T=0.0", "(0, inf)"]),
+        ("dkd(target='strong')", ["'strong'", "'labels'", "'weak'"]),
+        ("dkd(alpha=-1)", ["alpha=-1.0"]),
+        ("dkd(beta=True)", ["beta=True", "number"]),
         ("ce(label_smoothing=2)", ["label_smoothing=2.0"]),
         ("kd(tau_w=1e999)", ["tau_w", "finite"]),
         ("kd(tau_w=[1, 2])", ["tau_w", "axis"]),
@@ -115,10 +138,46 @@ def test_listings_are_json_and_complete():
         assert [r["name"] for r in records] == list(family.names())
         assert json.loads(json.dumps(records)) == records
         assert all(r["about"] and r["source"] and "tau_s" in r["parameters"] for r in records)
+        assert all(r.get("equation", "?") for r in records)
         for r in records:
             args = {k: v for k, v in r["parameters"].items() if v is not None}
             family.make(f"{r['name']}({', '.join(f'{k}={v!r}' for k, v in args.items())})")
         assert some in {r["name"] for r in records}
+
+
+def test_the_table_of_losses_has_its_parameters_and_defaults():
+    """Section 7 of the project's reference table, row by row."""
+    defaults = {
+        "ce_hard": {"label_smoothing": 0.0},
+        "kd": {"tau_w": 1.0, "tau2": False},
+        "aux_conf": {"alpha": 0.5, "warmup": 0.2, "harden": "balanced", "balance_to": "weak_mean", "buffer": 0},
+        "adapt_conf": {"T": 0.5, "ramp": 0.0, "flip": False, "beta": None},
+        "logconf_eleuther": {"alpha": 0.5, "warmup": 0.2, "buffer": 32},
+        "entropy_reg": {"lam": 0.1},
+        "window": {"r": 0.15},
+        "product": {"a": 1.0, "b": 1.0, "warmup": 0.0},
+        "prior_product": {"a": 1.0, "b": 0.5},
+        "prior_anchor": {"lam": 0.1},
+        "reverse_kl": {"eps": 1e-6},
+        "reverse_ce": {"eps": 1e-4},
+        "js": {"pi": 0.5},
+        "chi2": {"eps": 1e-4},
+        "gce": {"q": 0.7},
+        "sce": {"a": None, "b": None, "eps": 1e-4},
+        "edl": {"gamma": 0.5, "lam": 1.0},
+        "dkd": {"alpha": 1.0, "beta": 2.0, "T": 1.0, "target": "labels"},
+    }
+    records = {r["name"]: r for r in losses.describe()}
+    for name, expected in defaults.items():
+        assert {p: records[name]["parameters"][p] for p in expected} == expected, name
+    needs = {name: r["needs"] for name, r in records.items() if r["needs"]}
+    assert needs == {
+        "prior_product": ["prior"],
+        "prior_anchor": ["prior"],
+        "edl": ["teachers"],
+        "dkd": ["labels"],
+    }
+    assert all(r["verified"] != name.endswith("_like") for name, r in records.items())
 
 
 def test_third_party_losses_come_by_entry_point(monkeypatch):

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
+from naive_losses import MORE
 from torch import Tensor, nn
 
 from w2s_fast.core.specs import parse
@@ -104,14 +105,19 @@ def quantile_label(p, w):
     return torch.where(p[:, 0] >= threshold, 0, 1)
 
 
-def aux_conf(z, weak, t, alpha=0.5, warmup=0.2, harden="balanced", tau_w=1.0, **_):
+def aux_conf(
+    z, weak, t, alpha=0.5, warmup=0.2, harden="balanced", tau_w=1.0, balance_to="weak_mean", legacy_warmup=False, **_
+):
     w = (weak / tau_w).softmax(1)
     p = z.softmax(1).detach()
     if harden == "argmax":
         label = p.argmax(1)
     else:
-        label = quantile_label(p, w) if p.shape[1] == 2 else sinkhorn_label(p, w)
+        goal = torch.full_like(w, 1 / w.shape[1]) if balance_to == "uniform" else w
+        label = quantile_label(p, w) if p.shape[1] == 2 else sinkhorn_label(p, goal)
     a = alpha if warmup == 0 else alpha * min(1.0, t / warmup)
+    if legacy_warmup:
+        a = alpha * (1.0 if t > warmup else t)
     return (1 - a) * F.cross_entropy(z, w, reduction="none") + a * F.cross_entropy(z, label, reduction="none")
 
 
@@ -119,11 +125,14 @@ def aux_conf_argmax(z, weak, t, **args):
     return aux_conf(z, weak, t, **{**args, "harden": "argmax"})
 
 
-def adapt_conf(z, weak, t, T=0.5, kd_t=1.0, ramp=0.0, flip=False, tau_w=1.0, **_):
+def adapt_conf(z, weak, t, T=0.5, kd_t=1.0, ramp=0.0, flip=False, beta=None, tau_w=1.0, **_):
+    fixed = beta
     own = F.cross_entropy(z, z.argmax(1), reduction="none")
     theirs = F.cross_entropy(z, weak.argmax(1), reduction="none")
     with torch.no_grad():
         beta = torch.exp(own / T) / (torch.exp(own / T) + torch.exp(theirs / T))
+        if fixed is not None:
+            beta = torch.full_like(own, fixed)
         if flip:
             beta = torch.where(z.argmax(1) == weak.argmax(1), beta, 1 - beta)
         if ramp:
@@ -149,7 +158,9 @@ def brier(z, weak, t, tau_w=1.0, **_):
 
 
 LOSSES = {f.__name__: f for f in (ce, ce_soft, kd, aux_conf, aux_conf_argmax, adapt_conf, reverse_kl, gce, brier)} | {
-    "cpl": kd
+    "cpl": kd,
+    "ce_hard": ce,
+    **MORE,
 }
 
 
@@ -184,15 +195,17 @@ def naive_fit(x, run, split, supervision, text, dtype=torch.float64):
         weak = torch.stack([weak[i, int(supervision.pick[i])] for i in range(len(weak))])
     x, weak = x.to(dtype), weak.to(dtype)
     weight = None if supervision.weight is None else supervision.weight.to(dtype)
+    tables = {"prior": None if supervision.prior is None else supervision.prior.to(dtype), "labels": supervision.labels}
     train = torch.as_tensor(split.train)
     model = HEADS[head.name](
-        weak.shape[1], x.shape[1], head.args, seed=run.seed, text=text, x=x[train], weak=weak[train], dtype=dtype
+        weak.shape[-1], x.shape[1], head.args, seed=run.seed, text=text, x=x[train], weak=weak[train], dtype=dtype
     )
     tau_s = loss.args.get("tau_s", model.tau_s)
     args = {**loss.args, "tau_s": tau_s}
     lr = 1e-2 if run.lr is None else run.lr
     optimiser = solver_of(run.solver, model.groups(run.weight_decay))
     steps, step = run.epochs * math.ceil(len(train) / run.batch_size), 0
+    memory: dict[str, list[Tensor]] = {}
     thetas, curve = [{n: p.clone() for n, p in model.theta().items()}], [math.nan]
     for epoch in range(run.epochs):
         total = 0.0
@@ -201,7 +214,8 @@ def naive_fit(x, run, split, supervision, text, dtype=torch.float64):
                 g["lr"] = lr_at(run.schedule, lr, step, steps)
             optimiser.zero_grad()
             raw = model(x[rows])
-            value = LOSSES[loss.name](raw / tau_s, weak[rows], step / steps, **args)
+            told = {n: None if x is None else x[rows] for n, x in tables.items()}
+            value = LOSSES[loss.name](raw / tau_s, weak[rows], step / steps, memory=memory, **told, **args)
             if run.w_gt:
                 labels = supervision.labels[rows]
                 known = labels >= 0
