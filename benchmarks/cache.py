@@ -153,7 +153,7 @@ def floors(folder: Path, part: np.ndarray, ids: list[str], norms: np.ndarray, re
 
     def write() -> None:
         os.lseek(fd, 0, os.SEEK_SET)
-        view = memoryview(raw)
+        view = memoryview(raw.data)
         while view:
             view = view[os.write(fd, view) :]
 
@@ -173,7 +173,7 @@ def floors(folder: Path, part: np.ndarray, ids: list[str], norms: np.ndarray, re
             checked_arrays(ids, 0, features=part, logits=None, norms=norms[: len(part)], ok=ok, stored="f16"),
         ),
         "crc32c": lambda: crc32c(raw),
-        "sha256": lambda: hashlib.sha256(raw).digest(),
+        "sha256": lambda: hashlib.sha256(raw.data).digest(),
         "write, no fsync": write,
         "fsync of what was written": lambda: os.fsync(fd),
         "read back and compare": lambda: compare(path, (raw,)),
@@ -190,7 +190,7 @@ def read_npy(path: Path, out: np.ndarray) -> None:
         version = np.lib.format.read_magic(file)
         assert version == (1, 0)
         np.lib.format.read_array_header_1_0(file)
-        view = memoryview(out.reshape(-1).view(np.uint8))
+        view = out.reshape(-1).view(np.uint8).data
         while view:
             view = view[file.readinto(view) :]
 
@@ -225,7 +225,8 @@ def measure(folder: Path, *, rows: int, dim: int, repeats: int) -> Tables:
         "safetensors": lambda: load_file(tensors),
         "zarr indexing": by_zarr,
     }
-    assert np.array_equal(bank.array("features"), features)
+    stored = bank.array("features")
+    assert stored is not None and np.array_equal(stored, features)
     warm = in_turn(reads, repeats=2 * repeats)
     cold = in_turn({n: w for n, w in reads.items() if n != "memcpy"}, repeats=2, before=lambda: drop(folder))
     found["warm read, GB/s"] = {name: size / median(s) for name, s in warm.items()}
