@@ -26,7 +26,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 def sweep(
     file: Annotated[
         Path,
-        typer.Argument(help="TOML file: train's options as keys, and a table \\[settings] whose lists are axes."),
+        typer.Argument(help="TOML file: train's options as keys, lists in a table \\[settings] are axes; or: control."),
     ],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show groups, memory and estimated seconds; do no more.")
@@ -47,6 +47,7 @@ def sweep(
     Ground truth is not shown without --reveal, on the terminal or by --json, so that nothing is tuned on it; rows in
     --out keep it, for report. Keys: method, loss, head, seeds (a count or a list), data, weak, strong, weak_seeds,
     split, supervision, precision, references, root, class_names, template and more, as the options of train.
+    The name control is the shipped grid of heads x losses x starts x scales x temperatures.
 
     Example: w2s-fast sweep grid.toml --dry-run
     """

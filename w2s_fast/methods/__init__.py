@@ -19,6 +19,17 @@ METHODS: dict[str, str] = {
     "adapt+tp": "w2s_fast.methods.presets:ADAPT_TP",
     "tp_coop": "w2s_fast.methods.presets:TP_COOP",
     "tp_cpl": "w2s_fast.methods.presets:TP_CPL",
+    "aux_argmax+proto": "w2s_fast.methods.papers:AUX_ARGMAX_PROTO",
+    "kd+adapter": "w2s_fast.methods.papers:KD_ADAPTER",
+    "clip_adapter": "w2s_fast.methods.papers:CLIP_ADAPTER",
+    "tip": "w2s_fast.methods.papers:TIP",
+    "tip_f": "w2s_fast.methods.papers:TIP_F",
+    "kd+text_encoder": "w2s_fast.methods.papers:KD_TEXT_ENCODER",
+    "cpl_literal": "w2s_fast.methods.papers:CPL_LITERAL",
+    "ce+lp_literal": "w2s_fast.methods.papers:CE_LP_LITERAL",
+    "kd+lp_literal": "w2s_fast.methods.papers:KD_LP_LITERAL",
+    "aux+lp_literal": "w2s_fast.methods.papers:AUX_LP_LITERAL",
+    "adapt+lp_literal": "w2s_fast.methods.papers:ADAPT_LP_LITERAL",
 }
 """A method is a named (head, loss): "module:attribute" of a `presets.Method`. Others may add to the entry-point
 group `w2s_fast.methods`."""

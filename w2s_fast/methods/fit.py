@@ -11,7 +11,7 @@ import torch
 
 from w2s_fast import heads, losses
 from w2s_fast.backbones.device import pick_device, threads
-from w2s_fast.core.errors import MissingText, TrainError, UsageError, nearest
+from w2s_fast.core.errors import MissingText, UsageError, W2SError, nearest
 from w2s_fast.core.fields import argument_of
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.data.splits import Split
@@ -100,7 +100,7 @@ def fit(
                 done[one.index] = one
                 if on_progress is not None:
                     on_progress(len(done), len(arms))
-    except (KeyboardInterrupt, TrainError):
+    except (KeyboardInterrupt, W2SError):
         if done and on_cut is not None:
             on_cut(finished())
         raise
@@ -125,6 +125,7 @@ def plan_arms(
     for point in points:
         variants = [variant_of(method, point) for method in methods]
         check_taken(variants, {**point.of_head, **point.of_loss})
+        check_truth(variants, supervision, w_gt=point.settings.w_gt)
         for variant in variants:
             resolved = point.settings_for(variant.settings).resolved(task.manifest.defaults)
             arms += [
@@ -246,8 +247,31 @@ def check_taken(variants: Sequence[Method], parameters: dict[str, Any]) -> None:
             raise UsageError(f"{name}={value!r} is none of {', '.join(map(repr, allowed))}")
 
 
+def check_truth(variants: Sequence[Method], supervision: str, *, w_gt: float) -> None:
+    """Refuse a start or a loss that reads ground truth for students of a weak model, who never see any.
+
+    `w_gt` above 0 says that ground truth takes part.
+    """
+    if supervision == "gt" or w_gt > 0:
+        return
+    for m in variants:
+        if getattr(heads.make(m.head), "init_from", None) == "class_mean":
+            raise UsageError(
+                f"{m.name}: init='class_mean' reads ground truth, which a student of a weak model never sees; "
+                "use init='weak_mean', or --supervision gt for a ceiling"
+            )
+        loss = losses.make(m.loss)
+        if "labels" in loss.needs:
+            offers = "weak" in (type(loss).limits.get("target") or ())
+            way = f"{m.loss.name}(target='weak')" if offers and isinstance(m.loss, Spec) else "another loss"
+            raise UsageError(
+                f"{m.name}: {m.loss_name} reads ground-truth labels, which a student of a weak model never sees; "
+                f"use {way}, or say by --set w_gt=... that they take part"
+            )
+
+
 def _check_starts(task: Task, arms: Sequence[Arm]) -> None:
-    """Refuse a start from text where there is none, and one from ground truth for a student of a weak model."""
+    """Refuse a start from text, or a head that learns through a text tower, where there is none."""
     for arm in arms:
         head = heads.make(arm.method.head)
         init = getattr(head, "init_from", None)
@@ -260,11 +284,6 @@ def _check_starts(task: Task, arms: Sequence[Arm]) -> None:
             raise MissingText(
                 f"{arm.method.name}: {init} init needs text features, and {task.strong} gives none "
                 f"({task.text_note}); start from the weak labels instead: --set init=weak_mean"
-            )
-        if init == "class_mean" and arm.supervision != "gt":
-            raise UsageError(
-                f"{arm.method.name}: init='class_mean' reads ground truth, which a student of a weak model never sees; "
-                "use init='weak_mean', or --supervision gt for a ceiling"
             )
 
 

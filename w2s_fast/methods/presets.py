@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -45,6 +45,11 @@ class Method:
         if not isinstance(self.loss, Spec):
             return self.loss_name
         return str(Spec(name=self.loss.name, args={**parameters(losses.find(self.loss.name)), **self.loss.args}))
+
+    @property
+    def loss_class(self) -> Any:
+        """The class of the loss, with its `equation` and `verified`; a function has that of all functions."""
+        return losses.find(self.loss.name) if isinstance(self.loss, Spec) else type(losses.make(self.loss))
 
     @property
     def loss_identity(self) -> str:
@@ -114,12 +119,35 @@ def find(name: str) -> Method:
 
 
 def describe() -> list[dict[str, Any]]:
-    """Every method: name, head, loss, source, verified."""
+    """Every method: name, head, loss, the settings it brings, equation, source.
+
+    Verified, if its formula could be checked and so could its loss's.
+    """
     found = [find(name) for name in names(METHODS, "w2s_fast.methods")]
     return [
-        {"method": m.name, "head": str(m.head), "loss": m.loss_name, "source": m.source, "verified": m.verified}
+        {
+            "method": m.name,
+            "head": str(m.head),
+            "loss": m.loss_name,
+            "settings": dict(m.settings),
+            "equation": f"{m.loss_class.equation}; {heads.find(m.head.name).equation}",
+            "source": m.source,
+            "verified": m.verified and m.loss_class.verified,
+        }
         for m in found
     ]
+
+
+def unverified(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Methods of result rows whose preset, loss or head has a formula that could not be checked against its source."""
+    doubtful = {record["method"] for record in describe() if not record["verified"]}
+    for name, loss, head in {(str(r.get("method")), str(r.get("loss")), str(r.get("head"))) for r in rows}:
+        try:
+            checked = losses.find(parse(loss).name).verified and heads.find(parse(head).name).verified
+        except SpecError:
+            continue  # one's own function, or a package that is not installed here
+        doubtful |= set() if checked else {name}
+    return sorted(doubtful)
 
 
 def resolve(

@@ -16,7 +16,7 @@ from w2s_fast.core.rows import Row
 from w2s_fast.core.summary import Group, Systems, Table, group_names, summarise
 from w2s_fast.methods import predictions
 from w2s_fast.methods.predictions import Predictions
-from w2s_fast.methods.presets import describe
+from w2s_fast.methods.presets import unverified
 
 if TYPE_CHECKING:
     from w2s_fast.methods.best import BestHead
@@ -70,7 +70,7 @@ class Results:
 
     def table(self, *, selection: str = "last") -> Table:
         """Accuracy and PGR per system and domain with 95 % intervals; `print` it, or render it with `report`."""
-        doubtful = [record["method"] for record in describe() if not record["verified"]]
+        doubtful = unverified(self.rows)
         return summarise(self.rows, self.systems(selection=selection), selection=selection, unverified=doubtful)
 
     def compare(self, a: str, b: str, *, selection: str = "last") -> dict[str, Interval]:

@@ -72,7 +72,7 @@ class Study:
         from w2s_fast.methods.presets import resolve
         from w2s_fast.train.engine import PRECISIONS
 
-        _check_points(resolve(method, loss, head), grid)
+        _check_points(resolve(method, loss, head), grid, supervision)
         seed_numbers(seeds)
         choices = {"split": (split, SPLITS), "supervision": (supervision, SUPERVISIONS)}
         for what, (given, known) in {**choices, "precision": (precision, tuple(PRECISIONS))}.items():
@@ -153,9 +153,9 @@ class Study:
             yield results
 
 
-def _check_points(methods: Sequence[Method], grid: Mapping[str, Any]) -> None:
+def _check_points(methods: Sequence[Method], grid: Mapping[str, Any], supervision: str) -> None:
     """Refuse settings that no method takes, and values out of range, as the fits themselves would."""
-    from w2s_fast.methods.fit import check_taken, variant_of
+    from w2s_fast.methods.fit import check_taken, check_truth, variant_of
     from w2s_fast.methods.settings import grid_of
     from w2s_fast.train.schedule import make_schedule
     from w2s_fast.train.solver import make_solver
@@ -165,6 +165,7 @@ def _check_points(methods: Sequence[Method], grid: Mapping[str, Any]) -> None:
         make_schedule(point.settings.schedule)
         variants = [variant_of(method, point) for method in methods]
         check_taken(variants, {**point.of_head, **point.of_loss})
+        check_truth(variants, supervision, w_gt=point.settings.w_gt)
 
 
 def _labelled(on_progress: Callable[[str, int, int], None], label: str) -> Callable[[int, int], None]:

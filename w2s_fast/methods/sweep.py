@@ -21,6 +21,13 @@ TRUTH = ("acc_", "pgr", "agree_right", "agree_wrong")
 HIDDEN = ("oracle", "test_best")
 """Selections that ground truth makes."""
 
+SHIPPED = Path(__file__).parent / "sweeps"
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the sweeps that come with the package."""
+    return tuple(sorted(path.stem for path in SHIPPED.glob("*.toml")))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
@@ -55,12 +62,15 @@ class Sweep:
 
     @staticmethod
     def read(path: str | Path) -> Sweep:
-        """The sweep that a TOML file describes; `UsageError` names the file and the key that is wrong."""
+        """The sweep of a TOML file, or of that name in `SHIPPED`; `UsageError` names the file and the key in it."""
+        if not Path(path).exists() and str(path) in shipped():
+            path = SHIPPED / f"{path}.toml"
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise UsageError(f"cannot read the sweep {path}: {why}; give a TOML file") from None
+            known = ", ".join(shipped())
+            raise UsageError(f"cannot read the sweep {path}: {why}; give a TOML file, or a name: {known}") from None
         try:
             found = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
