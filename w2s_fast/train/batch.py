@@ -23,6 +23,7 @@ class Tables:
     def __init__(self, *, most: int) -> None:
         self.most = most
         self._known: dict[Any, Tensor | None] = {}
+        self._joined: dict[Any, Tensor] = {}
         self._bytes = 0
 
     def probs(self, s: Supervision, tau: float) -> Tensor | None:
@@ -39,16 +40,19 @@ class Tables:
 
     def joined(self, name: Any, supervisions: Sequence[Supervision], whole: Whole) -> tuple[Tensor, Tensor] | None:
         """The tables of unlike supervisions in one, and where each run's begins i[R, 1]; None if too large."""
-        distinct = {id(s): s for s in supervisions}
+        distinct = {id(s): s for s in sorted(supervisions, key=id)}
         key = (name, *distinct)
-        if key not in self._known:
+        if key not in self._joined:
             tables = [whole(s) for s in distinct.values()]
             there = [t for t in tables if t is not None]
-            fits = len(there) == len(tables) and self._take(sum(t.nbytes for t in there))
-            self._known[key] = torch.cat(there) if fits else None
-        table = self._known[key]
-        if table is None:
-            return None
+            size = sum(t.nbytes for t in there)
+            if len(there) < len(tables) or self._bytes + size > self.most:
+                return None
+            if self._bytes + size + sum(t.nbytes for t in self._joined.values()) > self.most:
+                # those of other stacks; a slice that still needs one holds it
+                self._joined.clear()
+            self._joined[key] = torch.cat(there)
+        table = self._joined[key]
         n = table.shape[0] // len(distinct)
         place = {number: at * n for at, number in enumerate(distinct)}
         return table, torch.tensor([[place[id(s)]] for s in supervisions], device=table.device)
@@ -176,7 +180,10 @@ class Gathered(Batch):
             return found
         joined = self._joined(name, whole)
         if joined is None:
-            return None if whole(one) is None else self._each(lambda s, i: _rows(whole(s), i))
+            tables = {id(s): whole(s) for s in supervisions}
+            if any(table is None for table in tables.values()):
+                return None
+            return self._each(lambda s, i: _rows(tables[id(s)], i))
         table, first = joined
         return table.index_select(0, (rows + first).reshape(-1)).view(len(first), -1, *table.shape[1:])
 

@@ -81,14 +81,16 @@ def check_inputs(
             )
 
 
-def check_rows(number: int, split: SplitRows, n: int) -> HostSplit:
-    """The split as int64 arrays; raises if it has no train rows or a row number outside the table of n."""
+def check_rows(number: int, split: SplitRows, n: int, *, used: bool = True) -> HostSplit:
+    """The split as int64 arrays; raises for a row number outside the table of n, or no train rows though it is used."""
+    if not all(hasattr(split, name) for name in ("train", "val", "test")):
+        raise UsageError(f"split {number} is a {type(split).__name__}; give an object with train, val and test rows")
     found = {name: _rows(getattr(split, name), f"split {number}: {name}") for name in ("train", "val", "test")}
     for name, rows in found.items():
         outside = rows[(rows < 0) | (rows >= n)]
         if len(outside):
             raise TrainError(f"split {number}: {name} names row {outside[0]}, and the features have {n} rows")
-    if not len(found["train"]):
+    if used and not len(found["train"]):
         raise TrainError(f"split {number} has no train rows; make one with at least one row")
     return HostSplit(**found)
 
@@ -104,6 +106,12 @@ def _rows(rows: ArrayLike, what: str) -> NDArray[np.int64]:
 
 def _check_tables(number: int, s: Supervision, *, n: int, k: int, rows: NDArray[np.int64]) -> None:
     where = f"supervision {number}"
+    if not isinstance(s, Supervision):
+        raise UsageError(f"{where} is a {type(s).__name__}; give Supervision(weak=...)")
+    for name in ("weak", "pick", "weight", "prior", "labels"):
+        table = getattr(s, name)
+        if table is not None and not isinstance(table, Tensor):
+            raise UsageError(f"{where}: {name} is a {type(table).__name__}; give a tensor (torch.as_tensor)")
     if s.weak.ndim not in (2, 3) or s.weak.shape[0] != n:
         raise TrainError(f"{where}: weak logits have shape {tuple(s.weak.shape)}; {n} rows of features need [{n}, {k}]")
     if s.k != k:

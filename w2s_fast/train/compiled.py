@@ -109,16 +109,29 @@ class Bound:
 class Asked(Batch):
     """A batch that notes which columns a loss reads, and at which temperature."""
 
+    _batch: Batch
     read: dict[str, Any]
     why: str | None
 
     def __init__(self, batch: Batch) -> None:
-        self.__dict__.update(_batch=batch, read={}, why=None, t=batch.t, memory=batch.memory, valid=batch.valid)
+        why = "it has memory" if batch.memory else None
+        self.__dict__.update(_batch=batch, read={}, why=why, t=batch.t, memory=batch.memory, valid=batch.valid)
 
     @property
     def weak(self) -> Tensor:  # type: ignore[override]
-        self.__dict__["why"] = "it reads raw weak logits"
-        return self._batch.weak
+        return self._as_it_is("weak")
+
+    @property
+    def prior(self) -> Tensor | None:  # type: ignore[override]
+        return self._as_it_is("prior")
+
+    @property
+    def labels(self) -> Tensor | None:  # type: ignore[override]
+        return self._as_it_is("labels")
+
+    @property
+    def weight(self) -> Tensor | None:  # type: ignore[override]
+        return self._as_it_is("weight")
 
     def probs(self, tau: float | Tensor) -> Tensor:
         return self._note("probs", tau)
@@ -129,13 +142,12 @@ class Asked(Batch):
     def label(self) -> Tensor:
         return self._note("label")
 
-    def __getattr__(self, name: str) -> Any:
-        if name in ("prior", "labels", "weight"):
-            self.__dict__["why"] = f"it reads {name}"
-        return getattr(self.__dict__["_batch"], name)
+    def _as_it_is(self, name: str) -> Any:
+        self.__dict__["why"] = f"it reads {name}"
+        return getattr(self._batch, name)
 
     def _note(self, name: str, *arguments: float | Tensor) -> Tensor:
-        if name in self.read and self.read[name] is not arguments and self.read[name] != arguments:
+        if any(not _same(a, b) for a, b in zip(self.read.get(name, arguments), arguments, strict=True)):
             self.__dict__["why"] = f"it reads {name} at two temperatures"
         self.read[name] = arguments
         return getattr(self._batch, name)(*arguments)
@@ -157,6 +169,10 @@ class Given(Batch):
 
     def label(self) -> Tensor:
         return self._columns["label"]
+
+
+def _same(a: float | Tensor, b: float | Tensor) -> bool:
+    return a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b)
 
 
 def _numbers(loss: Loss, z: Tensor) -> Columns:

@@ -80,9 +80,9 @@ def fit_heads(
     for setup in setups:
         check_supervision(setup, supervisions[setup.run.supervision])
 
-    rows = [
-        check_rows(number, split, x.shape[0] if isinstance(x, Tensor) else x.n) for number, split in enumerate(splits)
-    ]
+    n, used = x.shape[0] if isinstance(x, Tensor) else x.n, {s.run.split for s in setups}
+    rows = [check_rows(number, split, n, used=number in used) for number, split in enumerate(splits)]
+    setups = [replace(s, n_train=len(rows[s.run.split].train)) for s in setups]
     shared = shared_bytes(
         x,
         setups,
@@ -106,7 +106,6 @@ def fit_heads(
         )
         for unit, scale, operand in {shape_of(s.head) for s in setups}
     }
-    setups = [replace(s, n_train=len(rows[s.run.split].train)) for s in setups]
     world = World(
         raw=prepared(x, unit_rows=False, scale=1.0, master=dtype, operand=dtype, device=place),
         shaped=shaped,

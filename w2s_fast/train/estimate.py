@@ -13,6 +13,7 @@ import torch
 from w2s_fast.train.gemm import Precision, logits, outer, single_precision
 from w2s_fast.train.memory import run_bytes
 from w2s_fast.train.run import Setup
+from w2s_fast.train.solver import Lbfgs, Solver
 
 CALIBRATION = 0.02
 """Seconds of calibration per rate and shape, at least."""
@@ -20,6 +21,8 @@ LOGIT_PASSES = 12
 """Times that a step reads or writes a logit: softmax, target, value, gradient."""
 STATE_PASSES = 14
 """Times that a step reads or writes a parameter's worth: solver, and the pull-back of a normalised head."""
+SEARCH = 1.1
+"""Evaluations per iteration of L-BFGS, with those of its line search."""
 CALLS = 80
 CALLS_PER_LOSS = 70
 """Tensor operations of a step, and what each further loss of a stack adds."""
@@ -49,10 +52,11 @@ def estimate(
 
     It is an estimate: compilation, memory traffic of other programs and heads without closed forms are not in it.
     """
-    runs, batch = len(stack), min(n_train, stack[0].run.batch_size)
+    full = stack[0].solver.full_batch
+    runs, batch = len(stack), n_train if full else min(n_train, stack[0].run.batch_size)
     rates = measure(runs, batch, d, k, device=device, precision=precision, threads=torch.get_num_threads())
     epochs = max(s.run.epochs for s in stack)
-    steps = epochs * math.ceil(n_train / batch)
+    steps = epochs * _passes(stack[0].solver) if full else epochs * math.ceil(n_train / batch)
     size, kinds = precision.master.itemsize, len({type(s.loss) for s in stack})
     batches = len({(s.run.split, s.run.seed) for s in stack})
     step = (
@@ -63,6 +67,11 @@ def estimate(
     score = 2 * runs * scored * d * k / rates.flops + size * 3 * runs * scored * k / rates.bytes + CALLS * rates.call
     taken = sum(run_bytes(s, d=d, k=k, dtype=precision.master) for s in stack)
     return Estimate(bytes=taken, seconds=steps * step + (epochs + 1) * score)
+
+
+def _passes(solver: Solver) -> float:
+    """Evaluations of objective and gradient over all train rows in an epoch of a full-batch solver, at most, about."""
+    return SEARCH * solver.iterations if isinstance(solver, Lbfgs) else 1
 
 
 @lru_cache(maxsize=256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,15 @@ from w2s_fast.train.slices import Slice
 if TYPE_CHECKING:
     from w2s_fast.train.live import Live
 
+log = logging.getLogger("w2s_fast")
+
 ALIGN = 8
 """Columns of logits come in multiples of this: 16 bytes of bf16."""
 
 
 def why_not_fused(live: Live) -> str | None:
-    """Why a stack is left to torch, in words for a run's notes; None if the kernels serve it."""
-    from w2s_fast.train.kernels import adam
+    """Why a stack is left to torch, in words for the log; None if the kernels serve it."""
+    from w2s_fast.train.kernels import adam, unit
 
     head, world = live.head, live.world
     if world.dtype != torch.float32:
@@ -34,6 +37,8 @@ def why_not_fused(live: Live) -> str | None:
         return "features are streamed"
     if type(head) not in (Linear, Prototype):
         return f"head {head.name or type(head).__name__} is not linear or prototype"
+    if live.x.d > unit.WIDEST and isinstance(head, Prototype):
+        return f"features have {live.x.d} dimensions, more than {unit.WIDEST}"
     if not adam.serves(live.setups[0].solver):
         return "the solver is not adam, adamw or sgd"
     for part in live.slices:
@@ -197,7 +202,10 @@ def _table(knob: list[float] | Tensor) -> Tensor:
     return knob
 
 
-def make_fused(live: Live) -> tuple[Fused | None, str | None]:
-    """The fused form of a stack, or why it has none."""
+def make_fused(live: Live) -> Fused | None:
+    """The fused form of a stack; None, with a line in the log, where torch has to do it."""
     reason = why_not_fused(live)
-    return (None, reason) if reason else (Fused(live), None)
+    if reason is None:
+        return Fused(live)
+    log.info("%d runs are left to torch: %s", len(live), reason)
+    return None

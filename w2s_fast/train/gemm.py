@@ -43,15 +43,16 @@ PRECISIONS = {
 @contextmanager
 def single_precision(precision: Precision, device: torch.device) -> Iterator[None]:
     """Inside the block products of single precision are IEEE, or TF32 if asked and on CUDA; then as they were."""
-    was = torch.get_float32_matmul_precision()
-    wanted = "high" if precision.tf32 and device.type == "cuda" else "highest"
-    if was != wanted:
-        torch.set_float32_matmul_precision(wanted)
+    wanted = {"cuda": "tf32" if precision.tf32 and device.type == "cuda" else "ieee", "mkldnn": "ieee"}
+    settings = {name: getattr(torch.backends, name).matmul for name in wanted}
+    was = {name: setting.fp32_precision for name, setting in settings.items()}
+    for name, setting in settings.items():
+        setting.fp32_precision = wanted[name]
     try:
         yield
     finally:
-        if was != wanted:
-            torch.set_float32_matmul_precision(was)
+        for name, setting in settings.items():
+            setting.fp32_precision = was[name]
 
 
 def logits(x: Tensor, w: Tensor, b: Tensor | None, runs: int) -> Tensor:

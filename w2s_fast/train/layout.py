@@ -84,7 +84,7 @@ def lay_out(
     tables = first.solver.knobs(np.where(active, lr, 0.0), number + 1.0, decay)
 
     def up(table: NDArray[np.float64]) -> Tensor:
-        return torch.as_tensor(np.ascontiguousarray(table)).to(device=device, dtype=dtype)
+        return torch.as_tensor(np.array(table, order="C")).to(device=device, dtype=dtype)
 
     def knob(table: NDArray[np.float64]) -> list[float] | Tensor:
         same = bool((table == table[:, :1]).all())

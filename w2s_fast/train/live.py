@@ -228,14 +228,19 @@ class Live:
         for r, s in enumerate(self.setups):
             groups.setdefault(s.run.split, []).append(r)
         self.scored: list[Scored] = []
+        # features of rows to be scored are kept while there is room, and gathered in every epoch beyond
+        room = world.tables.most
         for split, runs in groups.items():
             rows = world.splits[split]
             val, test = (
                 make_rows(self.x, part, truth=world.truth, supervisions=[theirs[r] for r in runs], k=world.start.k)
                 for part in (rows.val, rows.test)
             )
-            self.scored.append(Scored(runs=tuple(runs), val=val, test=test, kept=(val.parts(), test.parts())))
-        self.fused, self.left_to_torch = make_fused(self) if world.kernels else (None, "kernels were not asked for")
+            size = (len(rows.val) + len(rows.test)) * self.x.d * world.precision.operand.itemsize
+            room -= size
+            kept = (val.parts(), test.parts()) if room >= 0 else (None, None)
+            self.scored.append(Scored(runs=tuple(runs), val=val, test=test, kept=kept))
+        self.fused = make_fused(self) if world.kernels else None
 
 
 def _step_memory(part: Slice, grads: dict[str, Tensor], z: Tensor, batch: object, active: Tensor | None) -> None:

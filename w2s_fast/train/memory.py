@@ -29,7 +29,7 @@ def run_bytes(setup: Setup, *, d: int, k: int, dtype: torch.dtype = torch.float3
 
     A head is counted with the parameters of a linear one, k * (d + 1).
     """
-    batch = setup.run.batch_size
+    batch = min(setup.run.batch_size, setup.n_train or setup.run.batch_size)
     parameters = (PARAMETER_COPIES + len(setup.solver.slots)) * k * (d + 1)
     return dtype.itemsize * (parameters + LOGIT_COPIES * batch * k + 2 * batch * d)
 
@@ -109,7 +109,9 @@ def in_memory(stack: Sequence[Setup], *, device: torch.device, dtype: torch.dtyp
     """Within it, torch running out of device memory is a `TrainError` that says what to lower."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
         run = stack[0].run
         free = free_bytes(device)
         left = "" if free is None else f", {gib(free)} are free now"

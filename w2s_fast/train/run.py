@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -168,22 +169,31 @@ def resolve(index: int, run: Run, start: Start | None = None) -> Setup:
 
 
 def _check_numbers(index: int, run: Run) -> None:
+    if not isinstance(run, Run):
+        raise UsageError(f"run {index} is a {type(run).__name__}; give Run(head=..., loss=...)")
     least = {"seed": 0, "epochs": 0, "batch_size": 1, "split": 0, "supervision": 0}
     for name, low in least.items():
         value = getattr(run, name)
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
-            raise UsageError(f"run {index}: {name}={value!r} is not a whole number of at least {low}")
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value < 1 << 63:
+            raise UsageError(f"run {index}: {name}={value!r} is not a whole number of at least {low} (and below 2^63)")
     for name in ("lr", "weight_decay", "w_gt"):
         value = getattr(run, name)
         if value is None and name == "lr":
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
             raise UsageError(f"run {index}: {name}={value!r} is not a finite number of at least 0")
 
 
 def check_supervision(setup: Setup, supervision: Supervision) -> None:
     """Raise `TrainError` if the loss asks for what the supervision lacks, or cannot read several teachers."""
     run, needs = f"run {setup.index} (loss {setup.label})", setup.loss.needs
+    if (
+        supervision.weak.ndim == 3
+        and supervision.pick is None
+        and supervision.teachers == 1
+        and "teachers" not in needs
+    ):
+        raise TrainError(f"{run} takes weak logits [N, k] and has {tuple(supervision.weak.shape)}; give weak[:, 0]")
     if supervision.teachers > 1 and "teachers" not in needs:
         raise TrainError(
             f"{run} takes one teacher and its supervision has {supervision.teachers}; set pick, average them, or use a "

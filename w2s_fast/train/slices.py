@@ -12,7 +12,7 @@ from torch import Tensor
 from w2s_fast.core.errors import TrainError
 from w2s_fast.losses.loss import Loss, Real, slice_key, stack
 from w2s_fast.losses.supervision import Batch, Supervision
-from w2s_fast.train.batch import Gathered, Tables
+from w2s_fast.train.batch import Gathered, Tables, Whole
 from w2s_fast.train.compiled import Compiler, Step
 from w2s_fast.train.run import Setup
 
@@ -41,9 +41,14 @@ class Slice:
 
     @property
     def joins(self) -> bool:
-        """Whether the weak tables of all its runs can be one."""
-        distinct = {id(s): s.weak.nbytes for s in self.supervisions}
-        return len(distinct) == 1 or sum(distinct.values()) <= self.tables.most // 2
+        """Whether the tables of its runs that a kernel reads can be one; from then on they are."""
+        read: dict[str, Whole] = {"weak": lambda s: s.weak, "labels": lambda s: s.labels}
+        if len({id(s) for s in self.supervisions}) == 1:
+            return True
+        for name in ("weak", "labels") if self.has_gt else ("weak",):
+            if self.columns.get(name) is None:
+                self.columns[name] = self.tables.joined(name, self.supervisions, read[name])
+        return all(self.columns[name] is not None for name in (("weak", "labels") if self.has_gt else ("weak",)))
 
     @property
     def steps(self) -> bool:
@@ -171,7 +176,11 @@ def make_slices(
 
 def loss_key(setup: Setup, supervision: Supervision) -> tuple[Any, ...]:
     """Runs of one slice have the same loss but for its numbers, and the same kinds of supervision tables."""
-    kinds = (supervision.teachers, *(getattr(supervision, f) is None for f in ("weight", "prior", "labels")))
+    kinds = (
+        supervision.teachers,
+        supervision.weak.ndim,
+        *(getattr(supervision, f) is None for f in ("pick", "weight", "prior", "labels")),
+    )
     return (slice_key(setup.loss), kinds, setup.run.w_gt > 0)
 
 
