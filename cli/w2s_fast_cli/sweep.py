@@ -107,7 +107,7 @@ def _show_groups(say: Output, groups: Sequence[Group]) -> None:
             f"{g.data} {g.strong} {g.weak}" if several else g.data,
             g.head,
             ", ".join(f"{loss} x {count}" if count > 1 else loss for loss, count in g.losses.items()),
-            g.batch_size,
+            g.batch_size or "all",
             g.runs,
             " + ".join(f"{count} x {width}" for width, count in sorted(Counter(g.widths).items(), reverse=True)),
             gib(g.bytes),

@@ -53,13 +53,15 @@ def test_a_system_that_does_not_say_is_not_checked(monkeypatch):
 def test_too_little_memory_says_how_much_before_anything_is_allocated(monkeypatch):
     t = task()
     monkeypatch.setattr(engine, "prepared", lambda *_, **__: pytest.fail("features were prepared"))
-    monkeypatch.setattr(memory, "free_bytes", lambda _: 1 << 20)
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 10_000)
     big = Run(head="linear", loss="kd", batch_size=1 << 20)
     with pytest.raises(TrainError) as told:
-        fits(t, [Run(head="linear", loss="kd"), big], [thirds(t.n, 60)])
-    need = run_bytes(resolve(1, big), d=t.d, k=t.k)
+        fits(t, [Run(head="linear", loss="kd", batch_size=2), big], [thirds(t.n, 60)])
+    # a batch is never larger than the train rows that there are
+    need = run_bytes(replace(resolve(1, big), n_train=60), d=t.d, k=t.k)
+    assert need == run_bytes(resolve(1, replace(big, batch_size=60)), d=t.d, k=t.k)
     text = str(told.value)
-    assert gib(need) in text and "1.0 MiB are free" in text and "batch_size=1048576" in text
+    assert gib(need) in text and "0.0 MiB are free" in text and "batch_size=1048576" in text
     assert "lower batch_size" in text and "precision" not in text
     with pytest.raises(TrainError, match="use precision='fp32'"):
         fits(t, [big], [thirds(t.n, 60)], precision="fp64")

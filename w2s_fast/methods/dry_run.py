@@ -45,7 +45,7 @@ class Group:
     head: str
     losses: dict[str, int]
     solver: str
-    batch_size: int
+    batch_size: int | None
     precision: str
     runs: int
     widths: tuple[int, ...]
@@ -123,7 +123,7 @@ def _groups(
             head=" / ".join(dict.fromkeys(str(s.run.head) for s in members)),
             losses=dict(Counter(s.label for s in members)),
             solver=str(first.run.solver),
-            batch_size=first.run.batch_size,
+            batch_size=None if first.solver.full_batch else first.run.batch_size,
             precision=precision,
             runs=len(members),
             widths=tuple(map(len, stacks)),
