@@ -125,7 +125,7 @@ def coop_step(world: World, precision: str, *, length: int) -> tuple[Tensor, Ten
 
 
 def head_step(world: World, precision: str) -> tuple[Tensor, Tensor]:
-    """The same in two stages: the batch's gradient for the class weights in closed form, then one pull to the context."""
+    """The same in two stages: the batch's gradient for the class weights in closed form, then one pull back."""
     context = world.context.clone().requires_grad_()
     dtype = torch.bfloat16 if precision == "bf16" else None
     text = encode_prompts(world.prompts.tower, context, world.prompts, dtype=dtype)
