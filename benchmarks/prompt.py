@@ -15,8 +15,10 @@ import argparse
 import ctypes
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +152,9 @@ def measure(world: World, precision: str, args: argparse.Namespace) -> list[dict
     memory, found = {}, {}
     for name, job in reversed(jobs.items()):  # the smallest first, so that no freed block is counted as another's
         found[name], memory[name] = peak(job, args.device)
-    seconds = interleaved(jobs, repeats=args.repeats, device=args.device)
+    busy: dict[str, list[float]] = {name: [] for name in jobs}
+    watched = {name: partial(on_processor, job, busy[name]) for name, job in jobs.items()}
+    seconds = interleaved(watched, repeats=args.repeats, device=args.device)
     base = median(seconds["plain"])
     rows = []
     for name in jobs:
@@ -164,13 +168,22 @@ def measure(world: World, precision: str, args: argparse.Namespace) -> list[dict
                 "positions": positions[name],
                 "seconds": middle,
                 "spread": spread(seconds[name]),
+                "cpu_seconds": median(busy[name]),
                 "ratio": base / middle,
+                "cpu_ratio": median(busy["plain"]) / median(busy[name]),
                 "memory_mib": memory[name],
                 "off_text": far(found[name][0], found["plain"][0]),
                 "off_gradient": far(found[name][1], found["plain"][1]),
             }
         )
     return rows
+
+
+def on_processor(job: Callable[[], Any], into: list[float]) -> None:
+    """Run a job and note its processor seconds, which others on the machine do not lengthen as they do the clock's."""
+    began = time.process_time()
+    job()
+    into.append(time.process_time() - began)
 
 
 def peak(job: Callable[[], Any], device: str) -> tuple[Any, float]:
@@ -200,10 +213,10 @@ def far(a: Tensor, b: Tensor) -> float:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    head = "step         M blocks positions   seconds  ratio      MiB     text gradient"
+    head = "step         M blocks positions   seconds  ratio    cpu s  ratio      MiB     text gradient"
     lines = [
         f"{r['job']:<10} {r['context']:>3} {r['precision']:>6} {r['positions']:>9,} {r['seconds']:>9.3f} "
-        f"{r['ratio']:>6.1f} {r['memory_mib']:>8,.0f} {r['off_text']:>8.1e} {r['off_gradient']:>8.1e}"
+        f"{r['ratio']:>6.1f} {r['cpu_seconds']:>8.3f} {r['cpu_ratio']:>6.1f} {r['memory_mib']:>8,.0f} {r['off_text']:>8.1e} {r['off_gradient']:>8.1e}"
         for r in rows
     ]
     return "\n".join([head, *lines])
