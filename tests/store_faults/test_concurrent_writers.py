@@ -21,7 +21,7 @@ from test_kill_points import go, started
 from w2s_fast.store import files, layout, publish
 from w2s_fast.store import write as store_write
 
-pytestmark = pytest.mark.usefixtures("small_parts")
+pytestmark = [pytest.mark.usefixtures("small_parts"), pytest.mark.timeout(1800)]
 
 ROWS = 24
 """Four parts."""

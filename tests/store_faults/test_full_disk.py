@@ -19,7 +19,7 @@ from fault_layer import Layer, end_at
 from w2s_fast.core.errors import CacheError, W2SError
 from w2s_fast.store import files, layout, repair_bank
 
-pytestmark = pytest.mark.usefixtures("small_parts")
+pytestmark = [pytest.mark.usefixtures("small_parts"), pytest.mark.timeout(1800)]
 
 AGAIN = r"run the same command again|repair again|run gc again"
 

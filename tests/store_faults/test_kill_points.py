@@ -22,7 +22,7 @@ from w2s_fast.core.errors import W2SError
 from w2s_fast.store import begin_bank, files, garbage, layout, missing_parts, publish, read_ref, repair_bank, write_ref
 from w2s_fast.store import write as store_write
 
-pytestmark = pytest.mark.usefixtures("small_parts")
+pytestmark = [pytest.mark.usefixtures("small_parts"), pytest.mark.timeout(1800)]
 
 SCRIPT = Path(fake_extract.__file__)
 

@@ -18,7 +18,7 @@ from w2s_fast.core.errors import W2SError
 from w2s_fast.store import begin_bank, files, layout, repair_bank
 from w2s_fast.store import write as store_write
 
-pytestmark = pytest.mark.usefixtures("small_parts")
+pytestmark = [pytest.mark.usefixtures("small_parts"), pytest.mark.timeout(1800)]
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def every_outcome(
     return states
 
 
-@pytest.mark.parametrize(("every", "rerun"), [(13, 4), pytest.param(1, 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("every", "rerun"), [(13, 4), pytest.param(1, 3, marks=pytest.mark.slow)])
 def test_after_a_power_cut_a_bank_is_old_or_new_and_what_was_reported_is_there(scratch, calm, every, rerun):
     log = recorded(scratch / "whole")
     states = every_outcome(scratch, scratch / "whole", log, calm, every=every, rerun=rerun)
