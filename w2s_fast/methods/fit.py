@@ -18,7 +18,7 @@ from w2s_fast.data.splits import Split
 from w2s_fast.heads import Start
 from w2s_fast.losses import Supervision, ground_truth
 from w2s_fast.methods.features import Streaming, for_device
-from w2s_fast.methods.needs import check_needs, prior_for
+from w2s_fast.methods.needs import check_prior, prior_for
 from w2s_fast.methods.presets import Method, resolve, short
 from w2s_fast.methods.results import Results
 from w2s_fast.methods.score import Scored, score
@@ -132,7 +132,7 @@ def plan_arms(
                 Arm(method=variant, settings=resolved, seed=s, weak_seed=w, supervision=supervision) for s, w in pairs
             ]
     _check_starts(task, arms)
-    check_needs(task, arms)
+    check_prior(task, arms)
     if references and supervision == "weak":
         arms += _ceilings(task, arms, points[0].settings.resolved(task.manifest.defaults))
     return arms

@@ -176,7 +176,7 @@ def _combine(loss: Any, heads: list[Any]) -> list[Method]:
     if isinstance(loss, str) and re.fullmatch(r".+\.py:\w+", loss):
         loss = from_file(loss)
     if not isinstance(loss, str | Spec):
-        name = getattr(loss, "__name__", "callable")
+        name = getattr(loss, "__name__", type(loss).__name__)
         chosen = [parse(h) for h in heads] or [parse("linear")]
         return [Method(name=f"{name}+{short(h)}", head=h, loss=loss) for h in chosen]
     spec = parse(loss)
@@ -190,8 +190,8 @@ def _combine(loss: Any, heads: list[Any]) -> list[Method]:
     return [Method(name=f"{spec.name}+{short(h)}", head=h, loss=spec) for h in chosen]
 
 
-def from_file(text: str) -> Callable[..., Any]:
-    """The function that `path/to/file.py:name` names; the file is run, as any script of yours would be."""
+def from_file(text: str) -> Any:
+    """The function or `Loss` that `path/to/file.py:name` names; the file is run, as any script of yours would be."""
     path, _, name = text.rpartition(":")
     if not Path(path).is_file():
         raise UsageError(f"--loss {text}: there is no file {path}")
@@ -208,10 +208,15 @@ def from_file(text: str) -> Callable[..., Any]:
     if not hasattr(module, name):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise UsageError(f"--loss {text}: {path} has no function {name!r}{nearest(name, known)}")
-    if not callable(getattr(module, name)):
-        kind = type(getattr(module, name)).__name__
-        raise UsageError(f"--loss {text}: {name!r} in {path} is no function but of type {kind}")
-    return getattr(module, name)
+    found = getattr(module, name)
+    if isinstance(found, type) and issubclass(found, losses.Loss):
+        needed = [key for key, default in parameters(found).items() if default == "..."]
+        if needed:
+            raise UsageError(f"--loss {text}: {name} needs {needed[0]}; name an object instead: mine = {name}(...)")
+        return found()
+    if not callable(found) and not isinstance(found, losses.Loss):
+        raise UsageError(f"--loss {text}: {name!r} in {path} is no function but of type {type(found).__name__}")
+    return found
 
 
 def short(head: Spec) -> str:

@@ -1,0 +1,116 @@
+"""A loss of one's own: as a function, from a file, from an installed package; and what is said when it is none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from worlds import gaussian_task
+
+from w2s_fast.core.errors import SpecError, UsageError
+from w2s_fast.methods.fit import fit
+
+FILE = """
+from dataclasses import dataclass
+
+from w2s_fast.losses import LogProbLoss, TargetLoss
+
+
+def mine(z, weak, ctx):
+    return -(weak.probs * z.log_softmax(-1)).sum(-1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Soft(TargetLoss):
+    '''Cross-entropy to a share of the weak probabilities.'''
+
+    share: float = 1.0
+    source = "a test"
+    equation = "-share sum w log p"
+    limits = {**TargetLoss.limits, "share": "[0, 1]"}
+
+    def target(self, logp, batch):
+        return batch.probs(self.tau_w) * self.share
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Needy(LogProbLoss):
+    power: float
+
+
+half = Soft(share=0.5)
+number = 3
+"""
+POINTS = "[w2s_fast.losses]\nsofter = my_losses:Soft\n"
+SHORT: dict[str, Any] = {"head": "linear", "epochs": 2, "batch_size": 64, "references": False, "solver": "sgd"}
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package as pip would have installed it, and its module as a file."""
+    (tmp_path / "my_losses.py").write_text(FILE)
+    info = tmp_path / "my_losses-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-losses\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(POINTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path / "my_losses.py"
+
+
+def weight(loss: Any) -> torch.Tensor:
+    return fit(gaussian_task(n=60), loss=loss, **SHORT).best("last").theta["weight"]
+
+
+def test_all_ways_train_the_same_head(package: Path) -> None:
+    expected = weight("ce_soft")
+    space: dict[str, Any] = {}
+    exec(FILE, space)
+    for loss in (space["mine"], f"{package}:mine", space["Soft"](), f"{package}:Soft", "softer"):
+        assert torch.allclose(weight(loss), expected, atol=1e-6)
+    for loss in (f"{package}:half", "softer(share=.5)", space["half"]):
+        found = weight(loss)
+        assert torch.allclose(found, weight("softer(share=.5)"), atol=1e-6)
+        assert not torch.allclose(found, expected, atol=1e-3), "half a gradient goes half as far"
+
+
+def test_rows_call_a_loss_by_its_name(package: Path) -> None:
+    for loss, method, label in (("mine", "mine+lp", "mine"), ("half", "Soft+lp", "Soft(share=0.5)")):
+        [row] = fit(gaussian_task(n=60), loss=f"{package}:{loss}", **SHORT).rows[:1]
+        assert (row.get("method"), row.get("loss")) == (method, label)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Needy", r"Needy needs power; name an object instead: mine = Needy\(\.\.\.\)"),
+        ("number", r"'number' in .* is no function but of type int"),
+        ("mime", r"has no function 'mime'; did you mean 'mine'"),
+    ],
+)
+def test_what_is_no_loss_is_told(package: Path, name: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        fit(gaussian_task(n=60), loss=f"{package}:{name}", **SHORT)
+
+
+def test_an_installed_loss_is_checked_and_listed(
+    package: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from w2s_fast_cli.main import run
+
+    with pytest.raises(SpecError, match=r"'softer': share=2.0 lies outside \[0, 1\]"):
+        fit(gaussian_task(n=60), loss="softer(share=2)", **SHORT)
+    with pytest.raises(SystemExit):
+        run(["losses", "--json"])
+    records = {r["name"]: r for r in json.loads(capsys.readouterr().out)}
+    assert records["softer"] == {
+        "name": "softer",
+        "about": "Cross-entropy to a share of the weak probabilities.",
+        "parameters": {"tau_s": None, "tau_w": 1.0, "share": 1.0},
+        "equation": "-share sum w log p",
+        "source": "a test",
+        "verified": False,
+        "needs": [],
+        "default_head": None,
+    }
+    assert records["dkd"]["verified"] and records["dkd"]["needs"] == ["labels"]
