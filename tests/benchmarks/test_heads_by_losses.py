@@ -1,0 +1,56 @@
+"""The acceptance grid, cut to one domain and one seed: whole rows, the product's own numbers, nothing diverged."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import heads_by_losses as grid
+from w2s_fast.losses import LOSSES
+from w2s_fast.methods.fit import fit
+from w2s_fast.methods.prepare import open_task
+
+
+@pytest.mark.slow
+def test_one_domain_one_seed_few_losses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "found.json"
+    argv = [
+        "--cache",
+        str(tmp_path / "cache"),
+        "--seeds",
+        "1",
+        "--domains",
+        "1",
+        "--other-seeds",
+        "1",
+        "--out",
+        str(out),
+    ]
+    argv += ["--other-heads", "adapter", "tip(tune=False)", "--losses", "ce", "js", "--processes", "0"]
+    assert grid.main(argv) == 0
+    found = json.loads(out.read_text())
+    cells = {(c["head"], c["loss"]): c for c in found["cells"]}
+    heads = ["linear", "prototype", "adapter", "tip(tune=False)"]
+    assert set(cells) == {(h, loss) for h in heads for loss in ("ce", "js", "ceiling")} | {
+        ("", name) for name in ("weak", "zero-shot", "fusion")
+    }
+    task = open_task("drawn:clipart", cache=tmp_path / "cache")
+    rows = fit(task, loss="js", head="prototype", seeds=1, device="cpu").rows
+    [row] = [r for r in rows if r["method"] == "js+proto" and r["selection"] == "last"]
+    assert cells["prototype", "js"]["mean"] == row["acc_w2s"] and cells["", "weak"]["mean"] == row["acc_weak"]
+    assert found["diverged"] == 0 and "--losses ce js" in found["command"] and str(tmp_path) not in found["command"]
+    text = out.with_suffix(".md").read_text()
+    assert capsys.readouterr().out.strip() == text.strip()
+    assert f"| prototype | js | {100 * row['acc_w2s']:.1f} |" in text
+
+
+def test_every_loss_is_in_the_grid() -> None:
+    """What is left out is the same fit under another name."""
+    from w2s_fast import losses
+
+    for name, other in grid.SAME.items():
+        assert issubclass(losses.find(name), losses.find(other)) or losses.find(name) is losses.find(other)
+    assert set(grid.SPELLED) | set(grid.SAME) <= set(LOSSES)
+    means = [{"head": "h", "loss": "l", "domain": "d", "seed": s, "acc": a} for s, a in enumerate((0.25, 0.75, None))]
+    [cell] = grid.cells(means)
+    assert (cell["mean"], cell["seeds"]) == (0.5, 3) and cell["sd"] == pytest.approx(0.125**0.5)
