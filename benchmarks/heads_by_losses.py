@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     fitted = [fit for fit in fits if fit["head"]]
     result = {
         "command": " ".join(["python", "benchmarks/heads_by_losses.py", *_told(args)]),
-        "machine": machine(sorted(os.sched_getaffinity(0))),
+        "machine": machine(sorted(os.sched_getaffinity(0)), device="cpu"),
         "processes": args.processes,
         "seconds": time.perf_counter() - extracted,
         "seconds_extraction": extracted - began,
