@@ -216,7 +216,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     head = "step         M blocks positions   seconds  ratio    cpu s  ratio      MiB     text gradient"
     lines = [
         f"{r['job']:<10} {r['context']:>3} {r['precision']:>6} {r['positions']:>9,} {r['seconds']:>9.3f} "
-        f"{r['ratio']:>6.1f} {r['cpu_seconds']:>8.3f} {r['cpu_ratio']:>6.1f} {r['memory_mib']:>8,.0f} {r['off_text']:>8.1e} {r['off_gradient']:>8.1e}"
+        f"{r['ratio']:>6.1f} {r['cpu_seconds']:>8.3f} {r['cpu_ratio']:>6.1f} {r['memory_mib']:>8,.0f} "
+        f"{r['off_text']:>8.1e} {r['off_gradient']:>8.1e}"
         for r in rows
     ]
     return "\n".join([head, *lines])

@@ -142,7 +142,7 @@ class Core(nn.Module):
 
 def _known(block: Any) -> bool:
     """Whether a block is one of the two kinds of open_clip, of which the code here knows every part."""
-    attention = getattr(block, "attn", None)
+    attention: Any = getattr(block, "attn", None)
     if type(block).__name__ == "ResidualAttentionBlock":
         plain = isinstance(attention, nn.MultiheadAttention) and attention.bias_k is None
         return plain and not attention.add_zero_attn and not hasattr(block, "ln_1_kv")

@@ -67,7 +67,7 @@ class ClassPrompts:
     def start(self) -> Tensor:
         """The embeddings of the context's words: f[M, w], or f[k, M, w] where each class has its own context."""
         k, _, width = self.base.shape
-        found = self.base[self.place >= 0].reshape(k, self.m, width)
+        found = self.base[np.nonzero(self.place >= 0)].reshape(k, self.m, width)
         return found if self.csc else found[0]
 
     def encode(self, context: Tensor, *, dtype: dtype | None = None, chunk: int | None = None) -> Tensor:
@@ -86,7 +86,9 @@ class ClassPrompts:
             which = place[rows, columns]
             rest[..., rows, columns, :] = context[..., rows, which, :] if self.csc else context[..., which, :]
         # given only where set, so that towers of others need not know them
-        given = {name: value for name, value in {"dtype": dtype, "chunk": chunk}.items() if value is not None}
+        given: dict[str, Any] = {
+            name: value for name, value in {"dtype": dtype, "chunk": chunk}.items() if value is not None
+        }
         return self.tower.encode(rest, self.eot - self.shared, prefix, **given)
 
     def _prefix(self, base: Tensor, context: Tensor, lead: Sequence[int]) -> Tensor:
