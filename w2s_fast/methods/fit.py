@@ -56,7 +56,7 @@ def fit(
     task: Task,
     *,
     method: str | Sequence[str] | None = None,
-    loss: str | Callable[..., Any] | Sequence[Any] | None = None,
+    loss: str | losses.Loss | Callable[..., Any] | Sequence[Any] | None = None,
     head: str | Sequence[str] | None = None,
     seeds: int | Sequence[int] = 1,
     split: str = "rotate",

@@ -152,7 +152,7 @@ def unverified(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def resolve(
     method: str | Sequence[str] | None = None,
-    loss: str | Callable[..., Any] | Sequence[Any] | None = None,
+    loss: str | losses.Loss | Callable[..., Any] | Sequence[Any] | None = None,
     head: str | Sequence[str] | None = None,
 ) -> list[Method]:
     """Methods named by `method`, then every loss x head given; grids expanded, repetitions dropped.
