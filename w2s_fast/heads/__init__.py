@@ -59,11 +59,13 @@ def names() -> tuple[str, ...]:
 
 
 def find(name: str) -> type[Head]:
-    """The class behind a name; `SpecError` if unknown."""
+    """The class behind a name; `SpecError` if unknown. One that gives itself no name gets this one."""
     try:
-        return plugins.load(HEADS, GROUP, name)
+        cls: type[Head] = plugins.load(HEADS, GROUP, name)
     except KeyError:
         raise SpecError(f"no head {name!r}{nearest(name, names())}") from None
+    cls.name = cls.name or name
+    return cls
 
 
 def make(head: str | Spec | Head) -> Head:
