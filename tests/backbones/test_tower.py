@@ -180,7 +180,7 @@ def test_leads_are_separate_prompts() -> None:
     for position, csc in (("end", False), ("middle", False), ("end", True)):
         shape = (3, len(NAMES)) if csc else (3,)
         context = context_of(4, *shape).requires_grad_()
-        out = encode_prompts(tower_of(net, TOKENIZER), context, NAMES, position=position)
+        out = encode_prompts(tower_of(net, TOKENIZER), context, NAMES, position=position, csc=csc)
         assert out.shape == (3, len(NAMES), 20)
         one = plain(net, context[1], position=position, end=".", csc=csc)
         assert far(out[1].detach(), one.detach()) < 1e-5
@@ -257,6 +257,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
         encode_prompts(tower, torch.zeros(4, 20), NAMES)
     with pytest.raises(UsageError, match=r"these prompts take \[..., 4, 24\]"):
         encode_prompts(tower, context_of(5), class_prompts(tower, NAMES, m=4))
+    with pytest.raises(UsageError, match=r"these prompts take \[..., 5, 4, 24\]"):
+        encode_prompts(tower, context_of(4, 3), NAMES, csc=True)
     with pytest.raises(UsageError, match="'ends' is none of end, middle, front"):
         encode_prompts(tower, context_of(4), NAMES, position="ends")
     with pytest.raises(MissingText, match="WordNet"):
@@ -285,3 +287,23 @@ def test_a_tower_of_the_plain_protocol_is_enough() -> None:
     assert torch.equal(
         encode_prompts(Other(), context, NAMES), encode_prompts(tower_of(net, TOKENIZER), context, NAMES)
     )
+
+
+def test_as_many_prompts_as_classes_are_no_contexts_per_class() -> None:
+    tower = tower_of(net_of("clip"), TOKENIZER)
+    context = context_of(4, len(NAMES))
+    out = encode_prompts(tower, context, NAMES)
+    assert out.shape == (len(NAMES), len(NAMES), 20)
+    assert far(out[2], encode_prompts(tower, context[2], NAMES)) < 1e-6
+
+
+def test_the_example_of_the_docstring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands, with a small model in place of the download and made-up images."""
+    doc = encode_prompts.__doc__ or ""
+    lines = doc[doc.index("        import open_clip") : doc.index("    Source:")].splitlines()
+    net = built(clip_config(text_cfg={"context_length": 77})).requires_grad_(False)
+    monkeypatch.setattr(open_clip, "create_model", lambda *names: net)
+    space = {"images": torch.eye(20)[:6], "labels": torch.arange(6) % 2}
+    exec("\n".join(line[8:] for line in lines), space)
+    context: Any = space["context"]
+    assert context.shape == (4, 24) and float(context.grad.abs().sum()) > 0

@@ -32,24 +32,27 @@ def encode_prompts(
     *,
     position: str = "end",
     end: str = ".",
+    csc: bool = False,
     dtype: dtype | None = None,
     chunk: int | None = None,
 ) -> Tensor:
     """Text features f[*r, k, d] (not normalised) of the prompts `[V1]..[VM] name.`, exactly and fast.
 
-    context: learned vectors f[*r, M, w], or f[*r, k, M, w] for one context per class; leads *r are prompts that share
-    the call. names: k class names, or what `class_prompts` made of them once, which saves tokenizing them every step
-    (then position and end are its own). position: of the name, `end`, `middle` or `front`; end: text after the name.
+    context: learned vectors f[*r, M, w], or f[*r, k, M, w] for one context per class (csc); leads *r are prompts that
+    share the call. names: k class names, or what `class_prompts` made of them once, which saves tokenizing them every
+    step (then position, end and csc are its own). position: of the name, `end`, `middle`, `front`; end: text after it.
     dtype, chunk: see `OpenClipText.encode`. Differentiable in `context`; equal to CoOp's pass over all 77 positions, of
     which only those are computed that the features depend on, and those that all classes share once. Errors:
     `UsageError` for a context of a wrong shape or too long, or no names; `MissingText` for a name that is too long.
 
-        import open_clip, torch, w2s_fast
+        import open_clip, torch
+        from w2s_fast.backbones import class_prompts, encode_prompts, tower_of
+
         net = open_clip.create_model("ViT-B-16", "openai")
-        tower = w2s_fast.backbones.tower_of(net, open_clip.get_tokenizer("ViT-B-16"))
-        prompts = w2s_fast.backbones.class_prompts(tower, ["cat", "hot dog"], words="a photo of a", end=".")
-        context = prompts.start.clone().requires_grad_()                    # [4, 512]
-        text = w2s_fast.backbones.encode_prompts(tower, context, prompts)   # [2, 512]
+        tower = tower_of(net, open_clip.get_tokenizer("ViT-B-16"))
+        prompts = class_prompts(tower, ["cat", "hot dog"], words="a photo of a", end=".")
+        context = prompts.start.clone().requires_grad_()   # [4, 512]
+        text = encode_prompts(tower, context, prompts)     # [2, 512]
         unit = torch.nn.functional.normalize(text, dim=-1)
         loss = torch.nn.functional.cross_entropy(100 * images @ unit.T, labels)
         loss.backward()
@@ -63,7 +66,6 @@ def encode_prompts(
     if isinstance(names, ClassPrompts):
         prompts = names
     else:
-        csc = context.ndim > 2 and context.shape[-3] == len(names)
         prompts = class_prompts(tower, names, m=context.shape[-2], position=position, end=end, csc=csc)
     wanted = (len(prompts.base), prompts.m) if prompts.csc else (prompts.m,)
     if tuple(context.shape[-1 - len(wanted) : -1]) != wanted:
