@@ -1,15 +1,15 @@
-"""Writes w2s_fast/methods/METHODS.md: methods, losses and heads; `--check` fails where it is out of date."""
+"""Writes w2s_fast/methods/METHODS.md, the table of methods and heads; `--check` fails where it is out of date."""
 
 import sys
 from pathlib import Path
 
-from w2s_fast import heads, losses
+from w2s_fast import heads
 from w2s_fast.methods import presets
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "w2s_fast" / "methods" / "METHODS.md"
-GOLDEN = ("test_golden_constants.py", "test_golden_table.py", "test_gradients.py", "test_make_loss.py")
-"""Tests of losses; a loss is listed with the first that names it."""
+TEST = "tests/methods/test_presets.py"
+"""Where every method is fitted."""
 
 
 def table(columns: list[str], rows: list[list[str]]) -> list[str]:
@@ -29,15 +29,6 @@ def checked(verified: bool) -> str:
     return "yes" if verified else "no"
 
 
-def test_of_loss(name: str) -> str:
-    for file in GOLDEN:
-        path = ROOT / "tests" / "losses" / file
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if any(f"{quote}{name}{end}" in text for quote in "\"'" for end in (quote, "(")):
-            return f"tests/losses/{file}"
-    sys.exit(f"loss {name!r} is in none of the golden tests {', '.join(GOLDEN)}")
-
-
 def test_of_head(name: str) -> str:
     own = Path("tests") / "heads" / f"test_{name}.py"
     return str(own if (ROOT / own).is_file() else Path("tests") / "heads" / "test_heads.py")
@@ -50,15 +41,9 @@ def parameters(values: dict[str, object]) -> str:
 def document() -> str:
     """The whole file."""
     methods = [
-        [code(m["method"]), code(m["head"]), code(m["loss"]), parameters(m["settings"]), m["source"],
-         checked(m["verified"])]
+        [code(m["method"]), code(m["head"]), code(m["loss"]), m["equation"].rpartition("; z")[0],
+         parameters(m["settings"]), m["source"], checked(m["verified"]), TEST]
         for m in presets.describe()
-    ]  # fmt: skip
-    of_losses = [
-        [code(one["name"]), code(one["equation"]), parameters(one["parameters"]), one["source"],
-         checked(one["verified"]), test_of_loss(one["name"])]
-        for one in losses.describe()
-        if one["name"] in losses.LOSSES
     ]  # fmt: skip
     of_heads = [
         [code(one["name"]), code(one["equation"]), parameters(one["parameters"]), one["source"],
@@ -67,24 +52,17 @@ def document() -> str:
         if one["name"] in heads.HEADS
     ]  # fmt: skip
     lines = [
-        "# Methods, losses and heads",
+        "# Methods and heads",
         "",
-        "Made by `python .ci/methods_table.py`; a test holds it up to date. p = softmax(z / tau_s),",
-        "w = softmax(weak / tau_w), t = share of the steps done. Any loss may be fitted with any head:",
-        "`--loss L --head H`. Not verified: the formula or the setting could not be checked against the authors' text",
-        "or code.",
+        "Made by `python .ci/methods_table.py`; a test holds it up to date. A method is a head, a loss and the settings",
+        "it brings (yours win); p = softmax(z / tau_s), w = softmax(weak / tau_w), t = share of the steps done. Any loss",
+        "may be fitted with any head: `--loss L --head H`; losses are in [their own table](../losses/README.md). The grid",
+        "of heads x losses x starts x scales x temperatures is `w2s-fast sweep control`. Not verified: the formula or the",
+        "setting could not be checked against the authors' text or code.",
         "",
         "## Methods",
         "",
-        "A method is a head, a loss and the settings it brings (yours win). Every one is fitted in",
-        "`tests/methods/test_presets.py`. The grid of heads x losses x starts x scales x temperatures is",
-        "`w2s-fast sweep control`.",
-        "",
-        *table(["method", "head", "loss", "settings", "source", "verified"], methods),
-        "",
-        "## Losses",
-        "",
-        *table(["loss", "equation per sample", "parameters", "source", "verified", "test"], of_losses),
+        *table(["method", "head", "loss", "equation per sample", "settings", "source", "verified", "test"], methods),
         "",
         "## Heads",
         "",
