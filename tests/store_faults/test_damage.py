@@ -7,6 +7,7 @@ metadata were damaged, as these are in memory since.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ from w2s_fast.core.errors import BankMissing, BankStale, CacheError, Damaged
 from w2s_fast.store import layout, open_bank, open_key, repair_bank, verify_bank, write_ref
 from w2s_fast.store.part import crc32c
 from w2s_fast.store.reader import Bank
-from w2s_fast.store.records import unseal
+from w2s_fast.store.records import Commit, bank_digest, seal, unseal
 
 WHAT = known()
 FILES = 4 * 11 + 4 + 2 + 1
@@ -202,7 +203,7 @@ def test_bits_flipped_in_every_file(cache, bank_dir, flips):
                 check(cache, bank_dir, path, thorough=i % 12 == 5)
 
 
-@pytest.mark.parametrize("how", ["cut", "zeroed", "deleted", "folder", "link", "pipe"])
+@pytest.mark.parametrize("how", ["cut", "grown", "zeroed", "deleted", "folder", "link", "pipe"])
 def test_every_file_that_is_no_longer_itself(cache, bank_dir, tmp_path, how):
     """A link is refused though it leads to the right bytes: what lies outside the bank was not committed."""
     aside = tmp_path / "aside"
@@ -211,6 +212,7 @@ def test_every_file_that_is_no_longer_itself(cache, bank_dir, tmp_path, how):
         aside.write_bytes(data)
         forms = {
             "cut": [data[:size] for size in sorted({0, 1, len(data) // 2, len(data) - 4, len(data) - 1})],
+            "grown": [data + b"\0"],
             "zeroed": [bytes(len(data))],
             "deleted": [None],
             "folder": [Path.mkdir],
@@ -248,6 +250,18 @@ def test_chunks_of_another_part(cache, bank_dir):
                 swaps += 1
     # features and logits of parts 0 and 1; norms and ids of parts 0, 1 and 2; ok of part 1 against 0 and 2
     assert swaps == 2 * 2 + 2 * 6 + 4
+
+
+def test_two_commits_that_changed_places(cache, bank_dir):
+    """The digest of the bank is over sorted rows, and would fit: the rows would come back in another order."""
+    first, second = (layout.commit_file(bank_dir, part) for part in (0, 1))
+    data = first.read_bytes()
+    with damaged(first, second.read_bytes()):
+        check(cache, bank_dir, first)
+        with damaged(second, data):
+            check(cache, bank_dir, first)
+    with damaged(second, data):
+        check(cache, bank_dir, second)
 
 
 REPLACED = {
@@ -307,6 +321,30 @@ def test_the_completion_of_fewer_rows(cache, bank_dir, twin):
             ask()
         check_message(caught.value, bank_dir, path)
     assert [d.path.name for d in repair_bank(bank_dir.name, cache=cache)] == ["complete.json"]
+
+
+def test_ids_in_another_order_with_checksums_that_fit(cache, bank_dir):
+    """A tool that rewrote a chunk and its checksums: ids have a digest of their own, as every join rests on them."""
+    commit = layout.commit_file(bank_dir, 0)
+    record = unseal(commit.read_bytes())
+    path = bank_dir / "parts" / record["directory"] / "ids/c/0/0"
+    packed = np.frombuffer(path.read_bytes()[:-4], np.uint8).reshape(PART_ROWS, 16).copy()
+    packed[[2, 3]] = packed[[3, 2]]
+    crc = crc32c(packed.reshape(-1))
+    data = packed.tobytes() + crc.to_bytes(4, "little")
+    entry = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "crc32c": crc}
+    path.write_bytes(data)
+    commit.write_bytes(seal({**record, "files": {**record["files"], "ids/c/0/0": entry}}))
+    with pytest.raises(Damaged, match=r"complete\.json: .*another digest"):
+        open_key(bank_dir.name, cache=cache)
+    done = layout.complete_file(bank_dir)
+    commits = [Commit.from_bytes(layout.commit_file(bank_dir, p).read_bytes()) for p in range(4)]
+    done.write_bytes(seal({**unseal(done.read_bytes()), "digest": bank_digest(commits)}))
+    bank = open_key(bank_dir.name, cache=cache)
+    for ask in (lambda: bank.ids, *verifications(bank_dir.name, cache).values()):
+        with pytest.raises(Damaged, match=r"ids do not match the committed ids digest \(rows 0-6\)") as caught:
+            ask()
+        check_message(caught.value, bank_dir, path)
 
 
 def test_an_older_reference(cache, bank_dir, tmp_path):
