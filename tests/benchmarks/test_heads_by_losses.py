@@ -3,16 +3,33 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import heads_by_losses as grid
 from w2s_fast.losses import LOSSES
 from w2s_fast.methods.fit import fit
 from w2s_fast.methods.prepare import open_task
+from w2s_fast.methods.task import Task
 
 
-@pytest.mark.slow
-def test_one_domain_one_seed_few_losses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def made_up(domain: str, cache: str) -> Task:
+    """A small task in a domain's place."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 4
+    means = rng.normal(size=(4, 8))
+    z = rng.normal(size=(200, 4)) + 3 * np.eye(4)[labels]
+    return Task.from_arrays(
+        features=means[labels] + 0.5 * rng.normal(size=(200, 8)), weak_logits=z, labels=labels, text=means, name=domain
+    )
+
+
+@pytest.mark.parametrize("small", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_one_domain_one_seed_few_losses(
+    small: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if small:
+        monkeypatch.setattr(grid, "_open", made_up)
     out = tmp_path / "found.json"
     argv = [
         "--cache",
@@ -34,7 +51,7 @@ def test_one_domain_one_seed_few_losses(tmp_path: Path, capsys: pytest.CaptureFi
     assert set(cells) == {(h, loss) for h in heads for loss in ("ce", "js", "ceiling")} | {
         ("", name) for name in ("weak", "zero-shot", "fusion")
     }
-    task = open_task("drawn:clipart", cache=tmp_path / "cache")
+    task = made_up("clipart", "") if small else open_task("drawn:clipart", cache=tmp_path / "cache")
     rows = fit(task, loss="js", head="prototype", seeds=1, device="cpu").rows
     [row] = [r for r in rows if r["method"] == "js+proto" and r["selection"] == "last"]
     assert cells["prototype", "js"]["mean"] == row["acc_w2s"] and cells["", "weak"]["mean"] == row["acc_weak"]

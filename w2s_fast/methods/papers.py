@@ -69,7 +69,8 @@ TIP_F = _method(
     "tip_f",
     "tip",
     "ce",
-    _ZHANG + ", Tip-Adapter-F: AdamW 1e-3, cosine, 20 epochs of 256; weak labels, the last epoch",
+    _ZHANG
+    + ", Tip-Adapter-F: AdamW, cosine, 20 epochs of 256; weak labels of all train rows, no augmented views, no search",
     solver="adamw(eps=0.0001)",
     schedule="cosine(warmup=0.0)",
     lr=1e-3,
