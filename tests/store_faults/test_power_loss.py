@@ -115,7 +115,7 @@ def test_a_power_cut_during_gc_brings_no_harm(scratch, calm, every):
     assert set(found) == {"whole"}
 
 
-@pytest.mark.parametrize("every", [97, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [97, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_power_cut_after_a_kill_and_a_rerun_loses_nothing_that_was_reported(scratch, calm, every):
     """What the killed run made and never synced, the next run finds and builds upon: it has to sync that as well."""
     log = [op for op in recorded(scratch / "whole") if op.name != "report"]
@@ -175,7 +175,7 @@ def test_without_hard_links_a_torn_commit_is_detected_and_written_again(scratch,
 
     monkeypatch.setattr(os, "link", refuse)
     log = recorded(scratch / "whole")
-    states = every_outcome(scratch, scratch / "whole", log, calm, every=every, rerun=5, detected=True)
+    states = every_outcome(scratch, scratch / "whole", log, calm, every=every, rerun=11, detected=True)
     assert {"none", "whole"} <= set(states)
 
 
