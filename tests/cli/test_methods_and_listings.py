@@ -32,7 +32,7 @@ def test_listings_as_json(said: Said, command: str, name: str, known: dict[str, 
     if command == "methods":
         assert found["tip_f"]["settings"]["epochs"] == 20
     code, table, _ = said(command)
-    assert code == 0 and list(known)[0] in table
+    assert code == 0 and next(iter(known)) in table
 
 
 @pytest.fixture
