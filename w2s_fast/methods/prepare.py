@@ -217,10 +217,13 @@ def _text(
 
 
 def _tower(strong: str, *, data: str, cache: str | Path | None, options: ExtractOptions | None) -> TextTower:
-    flags = (
-        {} if options is None else {"random_weights": options.random_weights, "allow_mismatch": options.allow_mismatch}
-    )
-    return open_encoder(strong, data=data, cache=cache, **flags).text_tower()
+    return open_encoder(
+        strong,
+        data=data,
+        cache=cache,
+        random_weights=options is not None and options.random_weights,
+        allow_mismatch=options is not None and options.allow_mismatch,
+    ).text_tower()
 
 
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
