@@ -98,8 +98,8 @@ def test_a_shard_that_changed_is_no_other_image(tmp_path: Path) -> None:
 
 def test_labels_in_json_splits_and_names(tmp_path: Path) -> None:
     for part, seed in (("train", 0), ("test", 10)):
-        entries = [e for i in range(2) for e in
-                   [(f"{i}.JPEG", png(seed + i)), (f"{i}.json", json.dumps({"label": i, "x": []}).encode())]]  # fmt: skip
+        said = [json.dumps({"label": i, "x": []}).encode() for i in range(2)]
+        entries = [e for i in range(2) for e in ((f"{i}.JPEG", png(seed + i)), (f"{i}.json", said[i]))]
         pack(tmp_path / f"{part}-7.tar", entries)
     names = tmp_path / "names.txt"
     names.write_text("cat\ndog\n")
