@@ -122,7 +122,7 @@ def check(cache: Path, bank_dir: Path, path: Path, *others: str, thorough: bool 
     if path.parent.name == "refs":
         check_reference(cache, bank_dir, path, thorough=thorough)
         return
-    asked = ("verify", "verify --deep") if thorough else ("verify",) if array_of(path) else ()
+    asked = ("verify", "verify --deep") if thorough else ()
     for name in asked:
         with pytest.raises(CacheError) as caught:
             verifications(bank_dir.name, cache)[name]()
@@ -421,7 +421,7 @@ def test_blocks_whose_file_changes_while_they_are_streamed(cache, bank_dir):
             assert same(blocks.read(beside)[0].astype(np.float32), true[beside])
 
 
-@pytest.mark.parametrize("every", [9, pytest.param(1, marks=[SLOW, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("every", [18, pytest.param(1, marks=[SLOW, pytest.mark.timeout(1800)])])
 def test_repair_and_extract_give_the_bank_again(cache, bank_dir, made, twin, every):
     """What the message says mends it, whatever the damage; nothing but the damaged part is made again."""
     calm = open_key(bank_dir.name, cache=cache).digest
@@ -430,7 +430,7 @@ def test_repair_and_extract_give_the_bank_again(cache, bank_dir, made, twin, eve
     for i, path in enumerate(every_file(cache)):
         inside = path.relative_to(cache)
         for j, how in enumerate(("flipped", "cut", "zeroed", "deleted", "folder", "link", "older")):
-            if (i + j) % every:
+            if (i + j) % every:  # 50, the last file, is the reference: as a folder, it is among them
                 continue
             trial = Path(shutil.copytree(cache, cache.parent / "trial"))
             hurt, data = trial / inside, path.read_bytes()
@@ -461,13 +461,14 @@ def test_repair_and_extract_give_the_bank_again(cache, bank_dir, made, twin, eve
             assert made_again <= mine, (inside, how, made_again)
             shutil.rmtree(trial)
             count += 1
-    assert count > 30
+    assert count >= 51 * 7 // every - 1
 
 
-def test_an_extraction_without_a_repair(cache, bank_dir):
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=SLOW)])
+def test_an_extraction_without_a_repair(cache, bank_dir, every):
     """It remakes what it can see to be damaged without reading all; what it cannot see stays an error."""
     calm = open_key(bank_dir.name, cache=cache).digest
-    for path in every_file(bank_dir):
+    for path in every_file(bank_dir)[::every]:
         trial = Path(shutil.copytree(cache, cache.parent / "trial"))
         hurt, data = trial / path.relative_to(cache), path.read_bytes()
         hurt.write_bytes(data[:-1])

@@ -452,7 +452,7 @@ class Cache(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(10, 20), pytest.param(250, 50, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+    ("examples", "steps"), [(7, 20), pytest.param(250, 50, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 )
 def test_a_cache_is_what_the_model_says(examples, steps):
     run_state_machine_as_test(
