@@ -53,8 +53,8 @@ NOTES = (
     "epoch. The probes have their own loss (CLIP_benchmark and scikit-learn hard, OpenAI soft cross-entropy); the "
     "CLIP_benchmark-like one evaluates once, the OpenAI-like one after every epoch, scikit-learn stops after at most "
     "100 iterations. *uncached* is an estimate: ViT-B-32 at its measured speed on every image of every epoch, plus "
-    "the DataLoader loop. *floor*: the matrix products alone, by the fastest library reachable (in README a share of the "
-    "engine's seconds). Compilation is not in the engine's seconds and has its own column."
+    "the DataLoader loop. *floor*: the matrix products alone, by the fastest library reachable; in README a share of "
+    "the engine's seconds. Compilation is not in the engine's seconds and has its own column."
 )
 
 
