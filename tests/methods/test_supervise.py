@@ -3,8 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,14 +89,14 @@ def test_no_readable_image_is_an_error_and_a_missing_one_stops(tmp_path: Path) -
 
 def test_a_transient_error_stops_training_and_skips_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = official(tmp_path / "p")
-    whole: Callable[[Path], bytes] = Path.read_bytes
+    whole = os.open
 
-    def flaky(self: Path) -> bytes:
-        if self.name == "03.png":
+    def flaky(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if Path(path).name == "03.png":
             raise PermissionError(13, "Permission denied")
-        return whole(self)
+        return whole(path, flags, *rest, **more)
 
-    monkeypatch.setattr(Path, "read_bytes", flaky)
+    monkeypatch.setattr(os, "open", flaky)
     with pytest.raises(DataError, match=r"03\.png cannot be read \(Permission denied\)"):
         train(data, tmp_path)
 

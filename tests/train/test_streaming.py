@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from tasks import split, task
 
 from w2s_fast.core.errors import TrainError, UsageError
-from w2s_fast.heads import prototype
+from w2s_fast.heads import starts
 from w2s_fast.train import Run, Supervision, fit_heads, ground_truth, order
 from w2s_fast.train.order import window_of_blocks
 from w2s_fast.train.stream import ArrayBlocks, Stream
@@ -163,7 +163,7 @@ def test_runs_of_very_different_length_pass_separately():
 
 
 def test_starts_that_read_features_stream_them_in_storage_order(monkeypatch):
-    monkeypatch.setattr(prototype, "CHUNK", 32)
+    monkeypatch.setattr(starts, "CHUNK", 32)
     t = task(n=600, k=4, d=6)
     part = mixed(t.n, 0, 400)
     run = Run(head="prototype(init='weak_mean')", loss="kd", epochs=0)
