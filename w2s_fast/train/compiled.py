@@ -21,7 +21,7 @@ from w2s_fast.train.run import Setup
 SECONDS = 20.0
 """What compiling one loss takes, about."""
 SAVED = 4e-10
-"""Seconds that a compiled loss saves per logit, about (benchmarks/heads.py measures it)."""
+"""Seconds that a compiled loss saves per logit, about: 315 against 260 us for kd on 512 x 345, more for others."""
 log = logging.getLogger("w2s_fast")
 
 Columns = dict[str, Tensor]
