@@ -77,6 +77,7 @@ def test_models_in_company_get_what_they_get_alone(folder: Path, tmp_path: Path)
         assert alone.digest == record.digest, model
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 def test_decoding_processes_change_nothing(folder: Path, tmp_path: Path) -> None:
     data = f"imagefolder:{folder}"
     manifest = open_manifest(data, cache=tmp_path / "a")
@@ -177,6 +178,7 @@ def test_kill_and_rerun_end_in_the_bytes_of_an_undisturbed_run(folder: Path, tmp
     assert expected[3] == "3"
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_transient_error_stops_and_flags_nothing(folder: Path, tmp_path: Path, workers: int) -> None:
     data = f"imagefolder:{folder}"
