@@ -124,6 +124,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 def test_good_rows_keep_their_place_and_bad_ones_have_a_reason(mixed: Path, tmp_path: Path) -> None:
     data = f"imagefolder:{mixed}"
     manifest = open_manifest(data, cache=tmp_path)
