@@ -157,7 +157,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--losses", nargs="+", choices=LOSSES, help="default: all")
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, help="default: fp32 bf16; on a GPU also tf32")
     parser.add_argument("--runs", type=int, help="runs per engine call (default 4; 2 with --quick; 64 on a GPU)")
-    parser.add_argument("--repeats", type=int, help="repetitions (default 5; 3 with --quick)")
+    parser.add_argument("--repeats", type=int, help="repetitions (default 5)")
     parser.add_argument("--sklearn-repeats", type=int, help="repetitions of scikit-learn (default 5; 1 with --quick)")
     parser.add_argument("--gate-seeds", type=int, help="paired seeds of an accuracy gate (default 32; 6 with --quick)")
     parser.add_argument("--no-table", action="store_true", help="leave out the main table")
@@ -174,7 +174,7 @@ def arguments() -> argparse.Namespace:
     args.losses = args.losses or list(QUICK_LOSSES if args.quick else LOSSES)
     args.precisions = args.precisions or (list(PRECISIONS) if gpu else ["fp32", "bf16"])
     args.runs = args.runs or (64 if gpu else 2 if args.quick else 4)
-    args.repeats = args.repeats or (3 if args.quick else 5)
+    args.repeats = args.repeats or 5
     args.sklearn_repeats = (1 if args.quick else 5) if args.sklearn_repeats is None else args.sklearn_repeats
     args.gate_seeds = args.gate_seeds or (6 if args.quick else 32)
     if args.repeats < FEWEST_REPEATS:

@@ -12,12 +12,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from unittest import mock
 
 import pytest
+from bank_model import GONE, HURT, SOUND, WHATS, Expected, calm
 from fault_layer import AFTER, BEFORE, TORN, Killed, Layer, end_at
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -28,7 +27,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from known_bank import DATA, MODEL, every_file, flipped, known, reads, same, small_parts
+from known_bank import DATA, MODEL, every_file, flipped, reads, same, small_parts
 
 from w2s_fast.core.errors import BankMissing, CacheError, Damaged
 from w2s_fast.store import (
@@ -50,47 +49,7 @@ from w2s_fast.store.records import Commit
 
 pytest.importorskip("obstore")
 
-WHATS = (known(18, seed=1, name="first"), known(14, seed=2, name="second"), known(18, seed=3, name="third"))
 banks = st.integers(0, len(WHATS) - 1)
-SOUND, HURT, GONE = "sound", "hurt", "gone"
-
-
-@dataclass(kw_only=True)
-class Expected:
-    """What is known about one bank."""
-
-    begun: bool = False
-    key: str = GONE
-    complete: str = GONE
-    parts: dict[int, str] = field(default_factory=dict)
-    """Part -> SOUND, or HURT: committed, and not what was committed. Absent: not committed."""
-    unseen: dict[int, set[str]] = field(default_factory=dict)
-    """HURT parts whose files have all their sizes -> the arrays that cannot be read, "" for metadata.
-
-    Who extracts does not see these; the other hurt parts are made again.
-    """
-    named: bool = False
-    """There is a reference."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calm:
-    """One bank as an undisturbed run leaves it."""
-
-    key: str
-    digest: str
-    key_json: bytes
-    complete_json: bytes
-
-
-@cache
-def calm(number: int) -> Calm:
-    with tempfile.TemporaryDirectory(prefix="calm-") as home, pytest.MonkeyPatch.context() as patch:
-        small_parts(patch)
-        digest = WHATS[number].finish(Path(home))
-        folder = begin_bank(home, WHATS[number].ingredients)
-        records = (layout.key_file(folder).read_bytes(), layout.complete_file(folder).read_bytes())
-        return Calm(key=folder.name, digest=digest, key_json=records[0], complete_json=records[1])
 
 
 class Cache(RuleBasedStateMachine):

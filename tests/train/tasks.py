@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from w2s_fast.train import Start, Supervision
+from w2s_fast.train import Start, Supervision, fit_heads
 
 
 def task(n=120, k=5, d=9, *, m=None, seed=0, noise=1.0):
@@ -34,6 +34,20 @@ def thirds(n, train):
     rows = np.arange(n)
     middle = train + (n - train) // 2
     return split(rows[:train], rows[train:middle], rows[middle:])
+
+
+def fits(t, runs, splits, sups=None, x=None, **rest):
+    """Fits of a task in double precision, in the order of the runs."""
+    found = fit_heads(
+        t.x if x is None else x,
+        runs,
+        splits=splits,
+        supervisions=sups or [t.sup],
+        start=t.start,
+        truth=t.y,
+        **{"precision": "fp64", **rest},
+    )
+    return sorted(found, key=lambda f: f.index)
 
 
 def together(monkeypatch):

@@ -9,26 +9,13 @@ import numpy as np
 import pytest
 import torch
 from naive import gap, lr_at
-from tasks import alone, split, task, thirds, together
+from tasks import alone, fits, split, task, thirds, together
 
 from w2s_fast.core.errors import TrainError
 from w2s_fast.heads import Head
 from w2s_fast.heads.linear import Linear
 from w2s_fast.losses import Loss, Supervision
 from w2s_fast.train import Run, Start, fit_heads, order
-
-
-def fits(t, runs, splits, sups=None, x=None, **rest):
-    found = fit_heads(
-        t.x if x is None else x,
-        runs,
-        splits=splits,
-        supervisions=sups or [t.sup],
-        start=t.start,
-        truth=t.y,
-        **{"precision": "fp64", **rest},
-    )
-    return sorted(found, key=lambda f: f.index)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from naive import HEADS, gap
 from scipy.optimize import minimize
-from tasks import split, task, thirds
+from tasks import fits, split, task, thirds
 
 from w2s_fast.core.errors import SpecError, UsageError
 from w2s_fast.heads import Start
@@ -19,19 +19,6 @@ from w2s_fast.losses import Loss, Supervision
 from w2s_fast.train import Run, fit_heads, ground_truth, plan
 from w2s_fast.train.full import lbfgs
 from w2s_fast.train.solver import make_solver
-
-
-def fits(t, runs, splits, sups=None, x=None, **rest):
-    found = fit_heads(
-        t.x if x is None else x,
-        runs,
-        splits=splits,
-        supervisions=sups or [t.sup],
-        start=t.start,
-        truth=t.y,
-        **{"precision": "fp64", **rest},
-    )
-    return sorted(found, key=lambda f: f.index)
 
 
 def flat(theta):

@@ -8,25 +8,12 @@ import numpy as np
 import pytest
 import torch
 from naive import gap
-from tasks import split, task, thirds
+from tasks import fits, split, task, thirds
 
 from w2s_fast.core.errors import UsageError
 from w2s_fast.losses import Supervision
 from w2s_fast.train import Run, fit_heads, ground_truth, plan
 from w2s_fast.train.full import moments
-
-
-def fits(t, runs, splits, sups=None, x=None, **rest):
-    found = fit_heads(
-        t.x if x is None else x,
-        runs,
-        splits=splits,
-        supervisions=sups or [t.sup],
-        start=t.start,
-        truth=t.y,
-        **{"precision": "fp64", **rest},
-    )
-    return sorted(found, key=lambda f: f.index)
 
 
 def ridge(decay=0.0, **rest):
