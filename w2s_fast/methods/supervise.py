@@ -67,7 +67,7 @@ def train_supervisors(
             class_names=None if class_names is None else Path(class_names),
             cache=cache_root(cache),
         )
-        settings = _recipe(model, recipe or {})
+        settings = recipe_of(model, recipe or {})
         d_train, _, _ = halves(manifest)
         images: _Images | None = None
         for seed in seeds:
@@ -205,7 +205,8 @@ def _pool_accuracy(module: torch.nn.Module, manifest: Manifest, prepare: Prepare
     return right / seen, images.failures
 
 
-def _recipe(model: str, given: Mapping[str, Any]) -> WeakRecipe:
+def recipe_of(model: str, given: Mapping[str, Any]) -> WeakRecipe:
+    """The recipe of an architecture with the `given` fields (None: its own); `UsageError` for an unknown field."""
     settings = DRAWN_RECIPE if model == "drawn:cnn" else FINETUNE_RECIPE
     chosen = {k: v for k, v in given.items() if v is not None}
     if chosen.get("epochs") is not None and chosen.get("steps") is not None:
