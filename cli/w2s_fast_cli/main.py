@@ -19,11 +19,13 @@ COMMANDS: dict[str, str] = {
     "weak": "w2s_fast_cli.weak:app",
     "train": "w2s_fast_cli.train:app",
     "sweep": "w2s_fast_cli.sweep:app",
+    "recipe": "w2s_fast_cli.recipe:app",
     "report": "w2s_fast_cli.report:app",
     "export": "w2s_fast_cli.export:app",
     "cache": "w2s_fast_cli.cache:app",
     "losses": "w2s_fast_cli.losses:app",
     "heads": "w2s_fast_cli.heads:app",
+    "supervisions": "w2s_fast_cli.supervisions:app",
     "methods": "w2s_fast_cli.methods:app",
     "models": "w2s_fast_cli.models:app",
 }

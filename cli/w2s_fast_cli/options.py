@@ -29,6 +29,9 @@ Strong = Annotated[
 Weak = Annotated[
     list[str] | None, typer.Option(help="Weak supervisor, e.g. weak:NAME; several at once (default: drawn:cnn).")
 ]
+Teachers = Annotated[
+    list[str] | None, typer.Option(help="More weak models, for supervisions that read several, e.g. weak:r34 weak:r50.")
+]
 RandomWeights = Annotated[bool, typer.Option("--random-weights", help="Take an untrained network, knowingly.")]
 AllowMismatch = Annotated[bool, typer.Option("--allow-mismatch", help="Accept weights that do not fit the model.")]
 
@@ -54,7 +57,10 @@ Workers = Annotated[int | None, typer.Option(help="Decoding processes (default: 
 Template = Annotated[list[str] | None, typer.Option(help="Prompt with {} for the class name; may repeat.")]
 
 
-MANY = ("--method", "--loss", "--head", "--data", "--model", "--weak", "--strong", "--template", "--set")
+MANY = (
+    "--method", "--loss", "--head", "--data", "--model", "--weak", "--strong", "--teachers", "--supervision",
+    "--template", "--set",
+)  # fmt: skip
 """Options that take several values after one flag: `--method cpl kd+lp` is `--method cpl --method kd+lp`."""
 
 

@@ -46,7 +46,7 @@ def sweep(
 
     Ground truth is not shown without --reveal, on the terminal or by --json, so that nothing is tuned on it; rows in
     --out keep it, for report. Keys: method, loss, head, seeds (a count or a list), data, weak, strong, weak_seeds,
-    split, supervision, precision, references, root, class_names, template and more, as the options of train.
+    teachers, split, supervision, precision, references, root, class_names, template and more, as the options of train.
     The name control is the shipped grid of heads x losses x starts x scales x temperatures.
 
     Example: w2s-fast sweep grid.toml --dry-run
@@ -61,7 +61,7 @@ def sweep(
     o.check_selection(selection)
     if not reveal and selection in HIDDEN:
         raise UsageError(f"--selection {selection} is made by ground truth; use last or weak_val, or add --reveal")
-    if not reveal and asked.supervision == "gt" and not dry_run:
+    if not reveal and "gt" in asked.supervision and not dry_run:
         raise UsageError("supervision = 'gt' trains on ground truth, and nothing else can be shown of it; add --reveal")
     study, arguments = asked.study(cache=cache, device=device), asked.arguments(device=device)
     if dry_run:

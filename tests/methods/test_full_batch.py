@@ -7,7 +7,7 @@ import pytest
 
 import w2s_fast as w2s
 from w2s_fast.core.errors import UsageError
-from w2s_fast.methods.fit import plan_arms
+from w2s_fast.methods.arms import plan_arms
 from w2s_fast.methods.presets import resolve
 
 
@@ -60,7 +60,6 @@ def test_adams_ceilings_stay_cross_entropy():
         arrays(),
         resolve(loss="brier", head="linear"),
         seeds=1,
-        supervision="weak",
         references=True,
         grid={"solver": ["adam", "ridge"]},
     )

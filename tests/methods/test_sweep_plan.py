@@ -11,7 +11,7 @@ from w2s_fast.core.errors import DataError, TrainError, UsageError
 from w2s_fast.data import open_manifest
 from w2s_fast.data.splits import split
 from w2s_fast.methods import dry_run as outlines
-from w2s_fast.methods import fit as fitting
+from w2s_fast.methods import rounds as fitting
 from w2s_fast.methods.dry_run import Group, Missing, dry_run, totals
 from w2s_fast.methods.fit import fit
 from w2s_fast.methods.results import Results
@@ -32,7 +32,7 @@ def test_a_file_is_read_field_by_field(tmp_path: Path) -> None:
     assert (study.data, study.weak_seeds, study.root, study.cache) == (("drawn:sketch",), 2, Path("pics"), tmp_path)
     assert sweep.arguments(device="cpu") == {
         "method": ["cpl"], "loss": ["ce", "kd"], "head": None, "seeds": [3, 4], "split": "rotate",
-        "supervision": "weak", "references": False, "precision": "fp32", "device": "cpu",
+        "supervision": None, "references": False, "precision": "fp32", "device": "cpu",
         "lr": [0.1, 0.01], "epochs": 3,
     }  # fmt: skip
 

@@ -34,6 +34,9 @@ class Row(TypedDict, total=False):
     feat_scale: float | None
     template: str | None
     supervision: str
+    reads_truth: bool
+    transductive: bool
+    stages: list[dict[str, Any]] | None
     seed: int
     split_seed: int
     selection: str

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from w2s_fast import heads
+from w2s_fast.core.errors import UsageError
 from w2s_fast.core.version import CODE
 
 if TYPE_CHECKING:
@@ -57,7 +58,16 @@ class BestHead:
 
     def to_torch(self) -> nn.Module:
         """A module f[b, d] raw features -> logits f[b, k] (before the temperature)."""
-        return _Classifier(self.head, self.theta)
+        lesson = self.scored.taught.lesson
+        own = classifier(self.head, self.theta)
+        if lesson.features is None:
+            return own
+        if lesson.move is None:
+            raise UsageError(
+                f"{self.scored.arm.method.name} was fitted on features that {self.scored.arm.supervision} made for the "
+                "rows of the task alone, so it is no function of an image's own features; read its predictions instead"
+            )
+        return nn.Sequential(lesson.move, own)
 
     def save(self, path: str | Path) -> Path:
         """Write safetensors and a JSON card; `heads.load_head` reads them back."""
@@ -66,6 +76,11 @@ class BestHead:
     def export(self, path: str | Path) -> Path:
         """Write the open_clip-compatible zero-shot classifier matrix f[d, k] with its class names."""
         return heads.export_classifier(self.theta, self.head, path, names=self.scored.task.classes, card=self.card)
+
+
+def classifier(head: heads.Head, theta: dict[str, Tensor]) -> nn.Module:
+    """A module from the features that a head was fitted on f[b, e] to logits f[b, k], before the temperature."""
+    return _Classifier(head, theta)
 
 
 class _Classifier(nn.Module):

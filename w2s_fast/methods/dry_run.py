@@ -21,9 +21,10 @@ from w2s_fast.data import canonical, open_manifest
 from w2s_fast.data.splits import Split
 from w2s_fast.extract.options import ExtractOptions
 from w2s_fast.methods import supervisors
-from w2s_fast.methods.fit import plan_arms, runs_of, threads_for
+from w2s_fast.methods.arms import plan_arms
 from w2s_fast.methods.prepare import DEFAULT_STRONG, DEFAULT_TEMPLATE, DEFAULT_WEAK, readable
 from w2s_fast.methods.presets import resolve
+from w2s_fast.methods.rounds import outlined_runs, threads_for
 from w2s_fast.methods.study import Study
 from w2s_fast.methods.task import Task
 from w2s_fast.store.bank import open_bank
@@ -69,9 +70,9 @@ def dry_run(study: Study, **arguments: Any) -> Iterator[Group | Missing]:
     from the manifest and widths from an untrained encoder. Errors are those of `fit`.
     """
     study.check(**arguments)
-    chosen = {"seeds": 1, "split": "rotate", "supervision": "weak", "precision": "fp32", "references": True}
+    chosen = {"seeds": 1, "split": "rotate", "precision": "fp32", "references": True}
     chosen |= {key: value for key, value in arguments.items() if key in chosen}
-    named = {key: arguments.get(key) for key in ("method", "loss", "head")}
+    named = {key: arguments.get(key) for key in ("method", "loss", "head", "supervision")}
     device = pick_device(arguments.get("device", "auto"))
     grid = {key: value for key, value in arguments.items() if key not in {*chosen, *named, "device"}}
     for data in map(canonical, study.sets()):
@@ -83,13 +84,12 @@ def dry_run(study: Study, **arguments: Any) -> Iterator[Group | Missing]:
                     task,
                     resolve(**named),
                     seeds=chosen["seeds"],
-                    supervision=chosen["supervision"],
                     references=chosen["references"],
                     grid=grid,
                 )
                 seeds = sorted({arm.seed for arm in arms})
                 splits = [task.splits(mode=chosen["split"], seed=seed) for seed in seeds]
-                setups = [resolved(i, run) for i, run in enumerate(runs_of(task, arms, seeds))]
+                setups = [resolved(i, run) for i, run in enumerate(outlined_runs(task, arms, seeds))]
                 with threads(threads_for(task, arms)):
                     yield from _groups(task, setups, splits, device=device, precision=chosen["precision"])
 

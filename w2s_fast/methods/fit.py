@@ -2,54 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from numbers import Integral
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
-from w2s_fast import heads, losses
+from w2s_fast import losses
 from w2s_fast.backbones.device import pick_device, threads
-from w2s_fast.core.errors import MissingText, UsageError, W2SError, nearest
-from w2s_fast.core.fields import argument_of
-from w2s_fast.core.specs import Spec, parse
-from w2s_fast.data.splits import Split
-from w2s_fast.heads import Start
-from w2s_fast.losses import Supervision, ground_truth
-from w2s_fast.methods.features import Streaming, for_device
-from w2s_fast.methods.needs import check_prior, prior_for
-from w2s_fast.methods.presets import Method, resolve, short
+from w2s_fast.core.errors import UsageError, W2SError, nearest
+from w2s_fast.data.splits import MODES
+from w2s_fast.methods.arms import plan_arms
+from w2s_fast.methods.features import Streaming
+from w2s_fast.methods.presets import resolve
 from w2s_fast.methods.results import Results
+from w2s_fast.methods.rounds import run_arms, threads_for
 from w2s_fast.methods.score import Scored, score
-from w2s_fast.methods.settings import Point, Settings, grid_of, passed_on
 from w2s_fast.methods.task import Task
-from w2s_fast.train import Fit, Run, fit_heads
-from w2s_fast.train.solver import Ridge, make_solver
-from w2s_fast.train.stream import Stream
-
-SPLITS = ("rotate", "fixed", "paper")
-SUPERVISIONS = ("weak", "gt")
-CEILING_HEADS = ("linear", "prototype")
-SHARED_PRODUCT = 1 << 24
-"""Multiplications of a step (batch x width x classes) from which several threads share it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """A method at one point of the grid, for one seed and supervisor; a ceiling is an arm on ground truth."""
-
-    method: Method
-    settings: Settings
-    seed: int
-    weak_seed: int | None
-    supervision: str
-    ceiling: bool = False
-
-    @property
-    def ceiling_key(self) -> tuple[str, Settings, int]:
-        """Which ceiling an arm is measured against: same head, same settings, same seed."""
-        return (str(_ceiling_head(self.method.head)), self.settings, self.seed)
+from w2s_fast.methods.teaching.teaching import Taught
 
 
 def fit(
@@ -60,7 +27,7 @@ def fit(
     head: str | Sequence[str] | None = None,
     seeds: int | Sequence[int] = 1,
     split: str = "rotate",
-    supervision: str = "weak",
+    supervision: str | Sequence[str] | None = None,
     references: bool = True,
     device: str = "auto",
     precision: str = "fp32",
@@ -71,33 +38,35 @@ def fit(
 ) -> Results:
     """Fit methods (or loss x head) over `seeds` (a count, or the seeds themselves) and return rows and predictions.
 
-    `grid` sets epochs, batch_size, lr, weight_decay, solver, schedule, init, tau_s, ... ; a list is an axis.
+    `supervision` says who teaches (all: w2s-fast supervisions); None is each method's own, which most have from one
+    weak model. `grid` sets epochs, batch_size, lr, weight_decay, solver, schedule, init, tau_s, ...; a list is an axis.
     Ceilings (linear and prototype heads on ground truth) are always fitted unless `references` is false. Where Ctrl-C
     or an error cuts the fits short, `on_cut` is given the results of those that are done before it is raised.
     stream: whether features are streamed to the device (a number: so many rows shuffled together) or lie on it whole;
     None takes what fits.
     Raises `UsageError` for unknown names, `MissingText` for text init without text, `DataError` for unusable splits.
     """
-    arms = plan_arms(
-        task, resolve(method, loss, head), seeds=seeds, supervision=supervision, references=references, grid=grid
-    )
-    if split not in SPLITS:
-        raise UsageError(f"unknown split {split!r}{nearest(split, SPLITS)}")
+    methods = resolve(method, loss, head, supervision)
+    arms = plan_arms(task, methods, seeds=seeds, references=references, grid=grid)
+    if split not in MODES:
+        raise UsageError(f"unknown split {split!r}{nearest(split, MODES)}")
     of_seed = {seed: task.splits(mode=split, seed=seed) for seed in sorted({arm.seed for arm in arms})}
     place = pick_device(device)
-    done: dict[int, Fit] = {}
+    done: dict[int, Taught] = {}
 
     def finished() -> Results:
         scored = [
-            Scored(task=task, arm=arm, fit=done[i], split=of_seed[arm.seed]) for i, arm in enumerate(arms) if i in done
+            Scored(task=task, arm=arm, taught=done[i], split=of_seed[arm.seed])
+            for i, arm in enumerate(arms)
+            if i in done
         ]
         missing = len(arms) - len(done)
         return score(task, scored, mode=split, precision=precision, device=place, unfinished=missing)
 
     try:
         with threads(threads_for(task, arms)):
-            for one in run_arms(task, arms, of_seed, device=place, precision=precision, stream=stream):
-                done[one.index] = one
+            for index, taught in run_arms(task, arms, of_seed, device=place, precision=precision, stream=stream):
+                done[index] = taught
                 if on_progress is not None:
                     on_progress(len(done), len(arms))
     except (KeyboardInterrupt, W2SError):
@@ -105,236 +74,3 @@ def fit(
             on_cut(finished())
         raise
     return finished()
-
-
-def plan_arms(
-    task: Task,
-    methods: Sequence[Method],
-    *,
-    seeds: int | Sequence[int],
-    supervision: str,
-    references: bool,
-    grid: dict[str, Any],
-) -> list[Arm]:
-    """Every fit that is asked for: methods x grid x seeds x supervisors, then the ceilings that they need."""
-    if supervision not in SUPERVISIONS:
-        raise UsageError(f"unknown supervision {supervision!r}{nearest(supervision, SUPERVISIONS)}")
-    pairs = task.pairs(seed_numbers(seeds))
-    arms: list[Arm] = []
-    points = grid_of(grid)
-    for point in points:
-        variants = [variant_of(method, point) for method in methods]
-        check_taken(variants, {**point.of_head, **point.of_loss})
-        check_truth(variants, supervision, w_gt=point.settings.w_gt)
-        for variant in variants:
-            resolved = point.settings_for(variant.settings).resolved(task.manifest.defaults)
-            arms += [
-                Arm(method=variant, settings=resolved, seed=s, weak_seed=w, supervision=supervision) for s, w in pairs
-            ]
-    _check_starts(task, arms)
-    check_prior(task, arms)
-    if references and supervision == "weak":
-        arms += _ceilings(task, arms, points[0].settings.resolved(task.manifest.defaults))
-    return arms
-
-
-def seed_numbers(seeds: Any) -> list[int]:
-    """A count as the seeds 0, 1, ...; a sequence of seeds as it is, each once. Anything else is a `UsageError`."""
-    given = range(int(seeds)) if isinstance(seeds, Integral) and not isinstance(seeds, bool) else seeds
-    whole = isinstance(given, Iterable) and not isinstance(given, str)
-    numbers: list[Any] = list(dict.fromkeys(given)) if whole else []
-    if not whole or not all(isinstance(s, Integral) and int(s) >= 0 for s in numbers):
-        raise UsageError(f"seeds={seeds!r}: give a count such as 5, or the seeds, such as [0, 1, 2]")
-    if not numbers:
-        raise UsageError("no seeds: give at least one (--seeds 1)")
-    return [int(s) for s in numbers]
-
-
-def run_arms(
-    task: Task,
-    arms: Sequence[Arm],
-    of_seed: dict[int, Split],
-    *,
-    device: str,
-    precision: str,
-    stream: Streaming = None,
-) -> Iterator[Fit]:
-    """The fit of each arm as it is done; `Fit.index` is the place in `arms`."""
-    features = for_device(task.features, stream=stream, device=device)
-    prior = prior_for(task, arms)
-    supervisions = [
-        Supervision(weak=task.weak_logits[w], labels=task.labels, prior=prior) for w in sorted(task.weak_logits)
-    ]
-    # beside features that are too large for memory, a one-hot table in single precision would be so too
-    half = torch.float16 if isinstance(features, Stream) else torch.float32
-    supervisions.append(replace(ground_truth(task.labels, len(task.classes), half), prior=prior))
-    through_text = task.tower is not None and any(heads.find(arm.method.head.name).needs_tower for arm in arms)
-    start = Start(
-        k=len(task.classes),
-        d=task.width,
-        names=task.classes,
-        text=task.text,
-        tower=task.tower() if through_text and task.tower is not None else None,
-    )
-    return fit_heads(
-        features,
-        runs_of(task, arms, list(of_seed)),
-        splits=list(of_seed.values()),
-        supervisions=supervisions,
-        start=start,
-        truth=task.labels,
-        device=device,
-        precision=precision,
-    )
-
-
-def runs_of(task: Task, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Run]:
-    """The engine's run of each arm; split = place in `seeds`, supervision = place among the weak seeds, then truth."""
-    weak_seeds = sorted(task.weak_logits)
-    return [
-        Run(
-            head=arm.method.head,
-            loss=arm.method.loss,
-            solver=parse(arm.settings.solver),
-            schedule=parse(arm.settings.schedule),
-            seed=arm.seed,
-            epochs=arm.settings.epochs or 10,
-            batch_size=arm.settings.batch_size or 512,
-            lr=arm.settings.lr,
-            weight_decay=arm.settings.weight_decay,
-            w_gt=arm.settings.w_gt,
-            split=seeds.index(arm.seed),
-            supervision=len(weak_seeds) if arm.supervision == "gt" else weak_seeds.index(arm.weak_seed or 0),
-        )
-        for arm in arms
-    ]
-
-
-def threads_for(task: Task, arms: Sequence[Arm]) -> int:
-    """One thread where a step's product is so small that threads would mostly wait for each other."""
-    full = any(make_solver(arm.settings.solver).full_batch for arm in arms)
-    rows = len(task.ids) if full else max((arm.settings.batch_size or 0) for arm in arms)
-    largest = rows * task.width * len(task.classes)
-    return torch.get_num_threads() if largest >= SHARED_PRODUCT else 1
-
-
-def variant_of(method: Method, point: Point) -> Method:
-    """The method at a point of the grid: with those parameters that its head and its loss have, and named after it."""
-    head = passed_on(method.head, point.of_head, cls=heads.find(method.head.name))
-    loss = method.loss
-    if isinstance(loss, Spec):
-        loss = passed_on(loss, point.of_loss, cls=losses.find(loss.name))
-    name = f"{method.name}[{point.label}]" if point.label else method.name
-    return replace(method, name=name, head=head, loss=loss).canonical()
-
-
-def check_taken(variants: Sequence[Method], parameters: dict[str, Any]) -> None:
-    """Refuse a parameter that not one of the methods has, or a value that none of them knows."""
-    limits: dict[str, list[Any]] = {}
-    for m in variants:
-        classes: list[type[Any]] = [heads.find(m.head.name)]
-        classes += [losses.find(m.loss.name)] if isinstance(m.loss, Spec) else []
-        for cls in classes:
-            for f in fields(cls):
-                limits.setdefault(argument_of(cls, f.name), []).append(cls.limits.get(f.name))
-    names = ", ".join(m.name for m in variants)
-    for name, value in parameters.items():
-        if name not in limits:
-            raise UsageError(f"{name}={value!r}: none of {names} has a parameter {name!r}")
-        known = limits[name]
-        allowed = list(dict.fromkeys(v for one in known if isinstance(one, tuple) for v in one))
-        if value not in allowed and all(isinstance(one, tuple) for one in known):
-            raise UsageError(f"{name}={value!r} is none of {', '.join(map(repr, allowed))}")
-
-
-def check_truth(variants: Sequence[Method], supervision: str, *, w_gt: float) -> None:
-    """Refuse a start or a loss that reads ground truth for students of a weak model, who never see any.
-
-    `w_gt` above 0 says that ground truth takes part.
-    """
-    if supervision == "gt" or w_gt > 0:
-        return
-    for m in variants:
-        if getattr(heads.make(m.head), "init_from", None) == "class_mean":
-            raise UsageError(
-                f"{m.name}: init='class_mean' reads ground truth, which a student of a weak model never sees; "
-                "use init='weak_mean', or --supervision gt for a ceiling"
-            )
-        loss = losses.make(m.loss)
-        if "labels" in loss.needs:
-            offers = "weak" in (type(loss).limits.get("target") or ())
-            way = f"{m.loss.name}(target='weak')" if offers and isinstance(m.loss, Spec) else "another loss"
-            raise UsageError(
-                f"{m.name}: {m.loss_name} reads ground-truth labels, which a student of a weak model never sees; "
-                f"use {way}, or say by --set w_gt=... that they take part"
-            )
-
-
-def _check_starts(task: Task, arms: Sequence[Arm]) -> None:
-    """Refuse a start from text, or a head that learns through a text tower, where there is none."""
-    for arm in arms:
-        head = heads.make(arm.method.head)
-        init = getattr(head, "init_from", None)
-        if head.needs_tower and task.tower is None:
-            raise MissingText(
-                f"{arm.method.name}: its head learns through a text tower, and {task.strong} gives none "
-                f"({task.text_note or 'none was given'}); take a CLIP model, or a head that needs none, such as linear"
-            )
-        if task.text is None and init in ("text", "zero_shot"):
-            raise MissingText(
-                f"{arm.method.name}: {init} init needs text features, and {task.strong} gives none "
-                f"({task.text_note}); start from the weak labels instead: --set init=weak_mean"
-            )
-
-
-def _ceiling_head(head: Spec) -> Spec:
-    """The head of the ceiling: the same, but never started from weak labels."""
-    if head.args.get("init") == "weak_mean":
-        return head.with_args({"init": "random" if head.name in CEILING_HEADS else "class_mean"})
-    return head
-
-
-def _is_closed_form(settings: Settings) -> bool:
-    return isinstance(make_solver(settings.solver), Ridge)
-
-
-def _ceilings(task: Task, arms: Sequence[Arm], first: Settings) -> list[Arm]:
-    """One ceiling per head, settings and seed of the arms; both standard heads at least, so that a best one exists.
-
-    The latter have the `first` settings that were asked for, without what methods bring.
-    Under solver `ridge`, which has no other loss, the ceiling of the linear head is `brier` on ground truth, and the
-    prototype's is trained as if no solver and no weight decay were given.
-    """
-    wanted = {(str(_ceiling_head(arm.method.head)), arm.settings): None for arm in arms}
-    for name in CEILING_HEADS:
-        settings = first
-        if name != "linear" and _is_closed_form(first):
-            settings = replace(first, solver=Settings.solver, weight_decay=Settings.weight_decay)
-        if not any(parse(head).name == name and one == settings for head, one in wanted):
-            head = "prototype(init='random')" if name == "prototype" and task.text is None else name
-            wanted[head, settings] = None
-    names = _ceiling_names(list(wanted))
-    return [
-        Arm(
-            method=Method(name=name, head=parse(head), loss=Spec(name="brier" if _is_closed_form(settings) else "ce")),
-            settings=settings,
-            seed=seed,
-            weak_seed=None,
-            supervision="gt",
-            ceiling=True,
-        )
-        for (head, settings), name in zip(wanted, names, strict=True)
-        for seed in dict.fromkeys(arm.seed for arm in arms)
-    ]
-
-
-def _ceiling_names(wanted: list[tuple[str, Settings]]) -> list[str]:
-    """ceiling+lp, ceiling+proto; with the head, and a number per settings, where one name would stand for several."""
-    short_names = [f"ceiling+{short(parse(head))}" for head, _ in wanted]
-    settings = list(dict.fromkeys(s for _, s in wanted))
-    return [
-        name
-        if short_names.count(name) == 1
-        else f"{name}[{head}" + (f", settings {settings.index(s) + 1}]" if len(settings) > 1 else "]")
-        for name, (head, s) in zip(short_names, wanted, strict=True)
-    ]

@@ -13,7 +13,7 @@ from w2s_fast.methods.references import zero_shot_prior
 from w2s_fast.methods.task import Task
 
 if TYPE_CHECKING:
-    from w2s_fast.methods.fit import Arm
+    from w2s_fast.methods.arms import Arm
 
 
 def check_prior(task: Task, arms: Sequence[Arm]) -> None:

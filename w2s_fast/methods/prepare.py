@@ -44,6 +44,7 @@ def open_task(
     strong: str = DEFAULT_STRONG,
     weak: str = DEFAULT_WEAK,
     weak_seeds: int | None = None,
+    teachers: Sequence[str] = (),
     root: str | Path | None = None,
     identity: str = "content",
     class_names: str | Path | None = None,
@@ -57,7 +58,8 @@ def open_task(
 ) -> Task:
     """The task of one data set, one strong encoder and one weak model, read from the cache.
 
-    Banks that are missing are extracted first (`say` is told). Features, logits and labels are joined by id.
+    `teachers` are weak models beside `weak`, for supervisions that read several; one without its seed is all of its
+    seeds. Banks that are missing are extracted first (`say` is told). Features, logits and labels are joined by id.
     stream: True streams the features from the bank in every epoch (a number: with so many rows shuffled together),
     False reads them into memory; None streams what would take more than half of the free memory, and says so.
     Raises `DataError`, `ModelError`, `BankStale`, `IdMismatch`; a supervisor whose D_train meets the pool is refused.
@@ -65,16 +67,18 @@ def open_task(
     data = canonical(data)
     manifest = open_manifest(data, root=root, identity=identity, class_names=class_names, cache=cache_root(cache))
     tell = say or log
-    teachers = supervisors.of(weak, manifest, data=data, cache=cache, count=weak_seeds)
+    of_seed = supervisors.of(weak, manifest, data=data, cache=cache, count=weak_seeds)
+    beside = supervisors.beside(teachers, manifest, data=data, cache=cache, known=tuple(of_seed.values()))
     if not halves(manifest)[2]:
         tell(f"{data}: no official split; D_train and the pool are stratified halves by id (split seed 0)")
     if manifest.defaults:
         tell(f"{data}: training defaults {', '.join(f'{k}={v}' for k, v in manifest.defaults.items())}")
-    if not supervisors.is_supervisor(weak) and not _there(weak, data, cache, options):
-        supervisors.check_outputs(weak, manifest, data=data, cache=cache, options=options)
+    for model in (weak, *beside):
+        if not supervisors.is_supervisor(model) and not _there(model, data, cache, options):
+            supervisors.check_outputs(model, manifest, data=data, cache=cache, options=options)
     banks = prepare(
         manifest,
-        [strong, *teachers.values()],
+        [strong, *of_seed.values(), *beside],
         data=data,
         cache=cache,
         options=options,
@@ -83,17 +87,18 @@ def open_task(
     )
     features = banks[strong]
     clock = time.perf_counter()
-    manifest = readable(manifest, list(banks.values()), drop_failed=drop_failed, cache=cache)
+    whole, manifest = manifest, readable(manifest, list(banks.values()), drop_failed=drop_failed, cache=cache)
     table = open_features(features, rows_of(features, manifest.ids), stream=stream, name=data, say=tell)
-    logits: dict[int, torch.Tensor] = {}
-    for seed, model in teachers.items():
-        logits[seed] = _weak_logits(banks[model], manifest, model=model, data=data, as_stored=isinstance(table, Stream))
+    logits = {
+        model: _weak_logits(banks[model], manifest, model=model, data=data, as_stored=isinstance(table, Stream))
+        for model in (*of_seed.values(), *beside)
+    }
     took = time.perf_counter() - clock
     text, note, scale, text_key = _text(strong, manifest, tuple(templates), cache=cache, options=options, say=tell)
     return Task(
         manifest=manifest,
         features=table,
-        weak_logits=logits,
+        weak_logits={seed: logits[model] for seed, model in of_seed.items()},
         text=text,
         text_note=note,
         logit_scale=scale,
@@ -106,10 +111,42 @@ def open_task(
         template=" | ".join(templates),
         keys={
             "features": features.key,
-            "weak": {seed: banks[model].key for seed, model in teachers.items()},
+            "weak": {seed: banks[model].key for seed, model in of_seed.items()},
             "text": text_key,
+            "teachers": {model: banks[model].key for model in beside},
         },
+        weak_models=of_seed,
+        more_teachers={model: logits[model] for model in beside},
+        open_features=partial(
+            _features_of,
+            whole=whole,
+            manifest=manifest,
+            data=data,
+            cache=cache,
+            options=options,
+            say=tell,
+            on_progress=on_progress,
+        ),
     )
+
+
+def _features_of(
+    model: str,
+    *,
+    whole: Manifest,
+    manifest: Manifest,
+    data: str,
+    cache: str | Path | None,
+    options: ExtractOptions | None,
+    say: Say,
+    on_progress: OnProgress | None,
+) -> torch.Tensor:
+    """Raw features f[N, e] of any encoder over the rows of a task, extracted over the whole set if they are missing."""
+    bank = prepare(whole, [model], data=data, cache=cache, options=options, say=say, on_progress=on_progress)[model]
+    readable(manifest, [bank], drop_failed=False, cache=cache)
+    rows = rows_of(bank, manifest.ids)
+    features = bank.features()
+    return features if np.array_equal(rows, np.arange(bank.rows)) else features[torch.from_numpy(rows)]
 
 
 def prepare(

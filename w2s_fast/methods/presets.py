@@ -15,8 +15,11 @@ from w2s_fast.core.fields import parameters
 from w2s_fast.core.hashing import digest_json, number_repeats
 from w2s_fast.core.plugins import load, names
 from w2s_fast.core.specs import Spec, parse
-from w2s_fast.methods import METHODS
+from w2s_fast.methods import METHODS, teaching
 
+WEAK = Spec(name="weak")
+PLAIN = ("weak", "gt")
+"""Supervisions that the names of methods do not tell: labels of tables do."""
 HEAD_ALIASES = {"linear": "lp", "prototype": "proto", "prompt": "tp"}
 
 
@@ -25,6 +28,7 @@ class Method:
     """A head and a loss under one name; `source` is the paper, `verified` false if its formula could not be checked.
 
     settings: what `methods.settings.Settings` shall be unless the user says otherwise, such as a paper's optimiser.
+    supervision: who teaches (methods/teaching).
     """
 
     name: str
@@ -33,6 +37,7 @@ class Method:
     source: str = ""
     verified: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    supervision: Spec = WEAK
 
     @property
     def loss_name(self) -> str:
@@ -63,12 +68,18 @@ class Method:
             defaults = parameters(losses.find(loss.name))
             losses.make(loss)
             loss = Spec(name=loss.name, args={k: v for k, v in loss.args.items() if defaults.get(k, ...) != v})
-        return replace(self, head=heads.make(self.head).spec(), loss=loss)
+        supervision = teaching.canonical(self.supervision)
+        return replace(self, head=heads.make(self.head).spec(), loss=loss, supervision=supervision)
 
     def expand(self) -> list[Method]:
-        """One method per point of the grids that list-valued parameters of head and loss span."""
+        """One method per point of the grids that list-valued parameters of head, loss and supervision span."""
         given = self.loss.expand() if isinstance(self.loss, Spec) else [self.loss]
-        return [replace(self, head=head, loss=loss) for head in self.head.expand() for loss in given]
+        return [
+            replace(self, head=head, loss=loss, supervision=supervision)
+            for head in self.head.expand()
+            for loss in given
+            for supervision in self.supervision.expand()
+        ]
 
 
 def _method(name: str, head: str, loss: str, source: str, **settings: Any) -> Method:
@@ -129,10 +140,11 @@ def describe() -> list[dict[str, Any]]:
             "method": m.name,
             "head": str(m.head),
             "loss": m.loss_name,
+            "supervision": str(m.supervision),
             "settings": dict(m.settings),
             "equation": f"{m.loss_class.equation}; {heads.find(m.head.name).equation}",
             "source": m.source,
-            "verified": m.verified and m.loss_class.verified,
+            "verified": m.verified and m.loss_class.verified and teaching.find(m.supervision.name).verified,
         }
         for m in found
     ]
@@ -141,9 +153,14 @@ def describe() -> list[dict[str, Any]]:
 def unverified(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Methods of result rows whose preset, loss or head has a formula that could not be checked against its source."""
     doubtful = {record["method"] for record in describe() if not record["verified"]}
-    for name, loss, head in {(str(r.get("method")), str(r.get("loss")), str(r.get("head"))) for r in rows}:
+    keys = ("method", "loss", "head", "supervision")
+    for name, loss, head, supervision in {tuple(str(r.get(key, "weak")) for key in keys) for r in rows}:
         try:
-            checked = losses.find(parse(loss).name).verified and heads.find(parse(head).name).verified
+            checked = (
+                losses.find(parse(loss).name).verified
+                and heads.find(parse(head).name).verified
+                and teaching.find(parse(supervision).name).verified
+            )
         except SpecError:
             continue  # one's own function, or a package that is not installed here
         doubtful |= set() if checked else {name}
@@ -154,11 +171,13 @@ def resolve(
     method: str | Sequence[str] | None = None,
     loss: str | losses.Loss | Callable[..., Any] | Sequence[Any] | None = None,
     head: str | Sequence[str] | None = None,
+    supervision: str | Spec | Sequence[str | Spec] | None = None,
 ) -> list[Method]:
-    """Methods named by `method`, then every loss x head given; grids expanded, repetitions dropped.
+    """Methods named by `method`, then every loss x head given; each under every supervision given, else its own.
 
-    A loss without a head takes its own default head (`cpl`: the text-initialised prototype), else `linear`.
-    Nothing named is a `UsageError`.
+    Grids are expanded, repetitions dropped. A loss without a head takes its own default head (`cpl`: the
+    text-initialised prototype), else `linear`. Nothing named is a `UsageError`, and so is another supervision for a
+    method that is named after its own.
     """
     found = [find(name) for name in _several(method)]
     for one in _several(loss):
@@ -167,9 +186,29 @@ def resolve(
         raise UsageError(f"--head {_several(head)[0]} needs a loss: add --loss kd (all: w2s-fast losses)")
     if not found:
         raise UsageError("nothing to fit: give --method cpl kd+lp ... or --loss cpl (all: w2s-fast methods)")
-    expanded = [variant.canonical() for one in found for variant in one.expand()]
-    unique = {(m.name, str(m.head), m.loss if not isinstance(m.loss, Spec) else str(m.loss)): m for m in expanded}
+    taught = [variant for one in found for variant in _taught(one, _several(supervision))]
+    expanded = [variant.canonical() for one in taught for variant in one.expand()]
+    unique = {
+        (m.name, str(m.head), m.loss if not isinstance(m.loss, Spec) else str(m.loss), m.supervision): m
+        for m in expanded
+    }
     return _distinct_names(list(unique.values()))
+
+
+def _taught(method: Method, supervisions: Sequence[str | Spec]) -> list[Method]:
+    """The method under each supervision, named after it unless that is plain; as it is where none is given."""
+    given = [point for one in supervisions for point in parse(one).expand()]
+    for one in given:
+        teaching.find(one.name)
+        if method.supervision not in (WEAK, one):
+            raise UsageError(
+                f"{method.name} has its own supervision {method.supervision}; for {one} give its head and its loss: "
+                f"--loss '{method.loss_name}' --head '{method.head}'"
+            )
+    return [
+        replace(method, supervision=one, name=method.name if one.name in PLAIN else f"{method.name}[{one}]")
+        for one in given
+    ] or [method]
 
 
 def _combine(loss: Any, heads: list[Any]) -> list[Method]:
@@ -233,9 +272,15 @@ def _several(value: Any) -> list[Any]:
 def _distinct_names(methods: list[Method]) -> list[Method]:
     """Variants of one name get their arguments into the name, so that no two rows share one."""
     names_given = [m.name for m in methods]
-    told = [m.name if names_given.count(m.name) == 1 else f"{m.name}[{m.loss_name} @ {m.head}]" for m in methods]
+    told = [m.name if names_given.count(m.name) == 1 else f"{m.name}[{_told(m)}]" for m in methods]
     numbered = number_repeats(told)
     return [replace(m, name=name) for m, name in zip(methods, numbered, strict=True)]
+
+
+def _told(method: Method) -> str:
+    """What tells a method from others of its name."""
+    plain = method.supervision.name in PLAIN or f"[{method.supervision}]" in method.name
+    return f"{method.loss_name} @ {method.head}" + ("" if plain else f", {method.supervision}")
 
 
 def given_name(loss: Any) -> str:

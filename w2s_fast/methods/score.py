@@ -25,17 +25,23 @@ from w2s_fast.methods.task import Task
 from w2s_fast.train import SELECTIONS, Fit
 
 if TYPE_CHECKING:
-    from w2s_fast.methods.fit import Arm
+    from w2s_fast.methods.arms import Arm
+    from w2s_fast.methods.teaching.teaching import Taught
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scored:
-    """A fit with the arm that asked for it and the split it ran on."""
+    """What an arm was taught, and the split it ran on."""
 
     task: Task
     arm: Arm
-    fit: Fit
+    taught: Taught
     split: Split
+
+    @property
+    def fit(self) -> Fit:
+        """The student's fit."""
+        return self.taught.fit
 
     def correct(self, selection: str) -> np.ndarray | None:
         """bool[n_test], or None when this fit has no such selection."""
@@ -48,21 +54,46 @@ def score(
 ) -> Results:
     """One row per fit and selection, ceilings included, and the predictions of every system.
 
-    unfinished: how many more fits were asked for; what is measured against a missing ceiling is then null.
+    Students that saw test images, and so are transductive, are a group of their own, with the same references and
+    ceilings. unfinished: how many more fits were asked for; what is measured against a missing ceiling is then null.
     """
+    seen = [s for s in scored if s.arm.transductive]
+    others = [s for s in scored if not s.arm.transductive]
+    pages: list[tuple[list[Scored], bool]] = [(others, False)] if others else []
+    if seen:
+        pages += [([*seen, *(s for s in others if s.arm.ceiling)], True)]
+    found = [_page(task, page, mode=mode, precision=precision, device=device, transductive=t) for page, t in pages]
+    return Results(
+        rows=[row for page in found for row in page.rows],
+        kept=tuple(kept for page in found for kept in page.kept),
+        fits=tuple(scored),
+        unfinished=unfinished,
+    )
+
+
+def _page(
+    task: Task, scored: Sequence[Scored], *, mode: str, precision: str, device: str, transductive: bool
+) -> Results:
+    """The results of fits that are ranked together."""
     ceilings = [s for s in scored if s.arm.ceiling and s.fit.status == "ok"]
     said = _References(task)
     better = said.better_base([s for s in scored if not s.arm.ceiling])
     rows: list[Row] = []
     systems: dict[str, System] = {}
     for one in scored:
-        run_id = _run_id(task, one, mode, precision)
+        run_id = _run_id(task, one, mode, precision, transductive=transductive)
         labels = {sel: np.asarray(p).astype(np.int64) for sel, p in one.fit.predicted.items()}
         systems[run_id] = System(
             name=one.arm.method.name, seed=one.arm.seed, weak_seed=one.arm.weak_seed, run_id=run_id, labels=labels
         )
         context = _Context(
-            task=task, ceilings=ceilings, said=said, better=better, mode=mode, load=task.load_seconds / len(scored)
+            task=task,
+            ceilings=ceilings,
+            said=said,
+            better=better,
+            mode=mode,
+            load=task.load_seconds / len(scored),
+            transductive=transductive,
         )
         for selection in [s for s in SELECTIONS if s in labels] or ["last"]:
             rows.append(_row(one, selection, context, run_id=run_id, precision=precision, device=device))
@@ -75,7 +106,7 @@ def score(
         truth=np.asarray(task.manifest.labels),
         ids=task.ids,
     )
-    return Results(rows=rows, kept=(kept,), fits=tuple(scored), unfinished=unfinished)
+    return Results(rows=rows, kept=(kept,))
 
 
 class _References:
@@ -131,6 +162,7 @@ class _Context:
     better: str
     mode: str
     load: float
+    transductive: bool
 
 
 def _weak_seed(task: Task, one: Scored) -> int:
@@ -175,6 +207,9 @@ def _row(one: Scored, selection: str, context: _Context, *, run_id: str, precisi
         feat_scale=head.x_scale if head.unit_x else None,
         template=task.template,
         supervision=arm.supervision,
+        reads_truth=arm.settings.w_gt > 0 or arm.teaching.truth,
+        transductive=context.transductive,
+        stages=[dict(stage) for stage in one.taught.details] or None,
         seed=arm.seed,
         split_seed=one.split.split_seed,
         selection=selection,
@@ -195,7 +230,7 @@ def _row(one: Scored, selection: str, context: _Context, *, run_id: str, precisi
         agreement=None if same is None else float(same.mean()),
         agree_right=_mean_where(same, weak_right),
         agree_wrong=_mean_where(same, ~weak_right),
-        n_train=len(one.split.train),
+        n_train=fit.resolved["n_train"],
         n_test=len(test),
         optimizer=arm.settings.solver,
         schedule=arm.settings.schedule if resolved.get("schedule") else None,
@@ -262,18 +297,19 @@ def _pool_accuracy(one: Scored, selection: str, task: Task) -> float | None:
     """Accuracy on all of the pool (D_test), most of which the student was trained on: the papers' literal text."""
     if selection not in one.fit.theta:
         return None
-    from w2s_fast.methods.best import BestHead
+    from w2s_fast.methods.best import classifier
 
-    module = BestHead(scored=one, selection=selection).to_torch()
+    module = classifier(one.fit.head, one.fit.theta[selection])
+    features = task.features if one.taught.lesson.features is None else one.taught.lesson.features
     predicted = torch.full((len(task.ids),), -1)
     rows = torch.from_numpy(one.split.pool)
     with torch.inference_mode():
-        for part, x in parts(task.features, rows):
+        for part, x in parts(features, rows):
             predicted[part] = module(x).argmax(-1)
     return references.accuracy(predicted[rows], task.labels[rows])
 
 
-def _run_id(task: Task, one: Scored, mode: str, precision: str) -> str:
+def _run_id(task: Task, one: Scored, mode: str, precision: str, *, transductive: bool) -> str:
     """16 hex digits over what decides the run, so that a repetition of the same run has the same id."""
     arm = one.arm
     fields: list[Any] = [
@@ -281,6 +317,8 @@ def _run_id(task: Task, one: Scored, mode: str, precision: str) -> str:
         (task.keys.get("weak") or {}).get(arm.weak_seed), task.manifest.truth_digest,
         arm.method.name, str(arm.method.head), arm.method.loss_identity, str(arm.settings), arm.seed, arm.weak_seed,
         arm.supervision, mode, precision, one.split.digest,
+        *([teachers] if (teachers := task.keys.get("teachers")) and arm.teaching.teachers > 1 else []),
+        *(["transductive"] if transductive else []),
         *([order] if (order := one.fit.resolved.get("order")) not in (None, "resident") else []),
     ]  # fmt: skip
     return digest_json(fields)[:16]

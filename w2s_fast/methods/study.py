@@ -38,6 +38,7 @@ class Study:
     strong: tuple[str, ...] = ()
     weak: tuple[str, ...] = ()
     weak_seeds: int | None = None
+    teachers: tuple[str, ...] = ()
     root: Path | None = None
     identity: str = "content"
     class_names: Path | None = None
@@ -55,7 +56,7 @@ class Study:
         head: Any = None,
         seeds: int | Sequence[int] = 1,
         split: str = "rotate",
-        supervision: str = "weak",
+        supervision: Any = None,
         precision: str = "fp32",
         device: str = "auto",
         references: bool = True,
@@ -68,13 +69,15 @@ class Study:
         """
         from w2s_fast.backbones import parse_model
         from w2s_fast.backbones.weak import list_supervisors
-        from w2s_fast.methods.fit import SPLITS, SUPERVISIONS, seed_numbers
+        from w2s_fast.data.splits import MODES
+        from w2s_fast.methods.arms import seed_numbers
         from w2s_fast.methods.presets import resolve
         from w2s_fast.train.engine import PRECISIONS
 
-        _check_points(resolve(method, loss, head), grid, supervision)
+        methods = resolve(method, loss, head, supervision)
+        _check_points(methods, grid)
         seed_numbers(seeds)
-        choices = {"split": (split, SPLITS), "supervision": (supervision, SUPERVISIONS)}
+        choices = {"split": (split, MODES)}
         for what, (given, known) in {**choices, "precision": (precision, tuple(PRECISIONS))}.items():
             if given not in known:
                 raise UsageError(f"unknown {what} {given!r}{nearest(given, known)}")
@@ -84,7 +87,7 @@ class Study:
         check_templates(self.templates or (DEFAULT_TEMPLATE,))
         if self.options is not None:
             self.options.checked()
-        for model in (*self.strong, *self.weak):
+        for model in (*self.strong, *self.weak, *self.teachers):
             parse_model(model)
         trained = {one.name for one in list_supervisors(cache_root(self.cache))}
         for name in self.sets():
@@ -92,7 +95,7 @@ class Study:
             manifest = open_manifest(
                 name, root=self.root, identity="path", class_names=self.class_names, cache=cache_root(self.cache)
             )
-            for weak in filter(supervisors.is_supervisor, self.weak or (DEFAULT_WEAK,)):
+            for weak in filter(supervisors.is_supervisor, (*(self.weak or (DEFAULT_WEAK,)), *self.teachers)):
                 if parse_model(weak).name not in trained:
                     supervisors.seeds_of(weak, manifest, data=canonical(name), cache=self.cache)
 
@@ -115,6 +118,7 @@ class Study:
                         strong=strong,
                         weak=weak,
                         weak_seeds=self.weak_seeds,
+                        teachers=self.teachers,
                         root=self.root,
                         identity=self.identity,
                         class_names=self.class_names,
@@ -153,9 +157,9 @@ class Study:
             yield results
 
 
-def _check_points(methods: Sequence[Method], grid: Mapping[str, Any], supervision: str) -> None:
+def _check_points(methods: Sequence[Method], grid: Mapping[str, Any]) -> None:
     """Refuse settings that no method takes, and values out of range, as the fits themselves would."""
-    from w2s_fast.methods.fit import check_taken, check_truth, variant_of
+    from w2s_fast.methods.arms import check_taken, check_truth, variant_of
     from w2s_fast.methods.settings import grid_of
     from w2s_fast.train.schedule import make_schedule
     from w2s_fast.train.solver import make_solver
@@ -165,7 +169,7 @@ def _check_points(methods: Sequence[Method], grid: Mapping[str, Any], supervisio
         make_schedule(point.settings.schedule)
         variants = [variant_of(method, point) for method in methods]
         check_taken(variants, {**point.of_head, **point.of_loss})
-        check_truth(variants, supervision, w_gt=point.settings.w_gt)
+        check_truth(variants, w_gt=point.settings.w_gt)
 
 
 def _labelled(on_progress: Callable[[str, int, int], None], label: str) -> Callable[[int, int], None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +73,24 @@ def of(
         for name in chosen.values():
             check(name, manifest, data=data, cache=cache)
     return chosen
+
+
+def beside(
+    teachers: Sequence[str],
+    manifest: Manifest,
+    *,
+    data: str,
+    cache: str | Path | None = None,
+    known: Sequence[str] = (),
+) -> tuple[str, ...]:
+    """The models that `teachers` name, checked as `of` does; without those that are `known` already."""
+    found: dict[str, None] = {}
+    for model in teachers:
+        for one in expand(model, manifest, data=data, cache=cache):
+            if is_supervisor(one):
+                check(one, manifest, data=data, cache=cache)
+            found[one] = None
+    return tuple(one for one in found if one not in known)
 
 
 def unchecked(

@@ -16,8 +16,8 @@ from w2s_fast.extract.options import ExtractOptions
 from w2s_fast.methods.settings import HEAD_PARAMETERS, LOSS_PARAMETERS, Settings, grid_of
 from w2s_fast.methods.study import Study
 
-TRUTH = ("acc_", "pgr", "agree_right", "agree_wrong")
-"""What keys of a row begin with whose value was computed from ground truth."""
+TRUTH = ("acc_", "pgr", "agree_right", "agree_wrong", "precision_", "recall_")
+"""What keys of a row, or of its stages, begin with whose value was computed from ground truth."""
 HIDDEN = ("oracle", "test_best")
 """Selections that ground truth makes."""
 
@@ -44,7 +44,8 @@ class Sweep:
     weak: tuple[str, ...] = ()
     strong: tuple[str, ...] = ()
     weak_seeds: int | None = None
-    supervision: str = "weak"
+    teachers: tuple[str, ...] = ()
+    supervision: tuple[str, ...] = ()
     split: str = "rotate"
     precision: str = "fp32"
     references: bool = True
@@ -108,6 +109,7 @@ class Sweep:
             strong=self.strong,
             weak=self.weak,
             weak_seeds=self.weak_seeds,
+            teachers=self.teachers,
             root=None if self.root is None else Path(self.root),
             identity=self.identity,
             class_names=None if self.class_names is None else Path(self.class_names),
@@ -120,12 +122,11 @@ class Sweep:
 
     def arguments(self, *, device: str = "auto") -> dict[str, Any]:
         """What `fit` is asked for."""
-        names = ("method", "loss", "head")
+        names = ("method", "loss", "head", "supervision")
         return {
             **{name: list(getattr(self, name)) or None for name in names},
             "seeds": self.seeds if isinstance(self.seeds, int) else list(self.seeds),
             "split": self.split,
-            "supervision": self.supervision,
             "references": self.references,
             "precision": self.precision,
             "device": device,
@@ -163,11 +164,16 @@ class Agreement:
     diverged: int
 
 
+def reads_truth(row: Row) -> bool:
+    """Whether the fit of a row was shown ground truth."""
+    return bool(row.get("reads_truth", row.get("supervision") == "gt"))
+
+
 def agreements(rows: Iterable[Row], *, selection: str = "last") -> list[Agreement]:
     """One line per configuration, in the order of the rows; runs on ground truth (ceilings) are left out."""
     found: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        if row.get("supervision") != "gt" and (row.get("selection") == selection or row.get("status") != "ok"):
+        if not reads_truth(row) and (row.get("selection") == selection or row.get("status") != "ok"):
             key = (str(row.get("method")), str(row.get("strong")), str(row.get("weak")))
             found.setdefault(key, []).append(row)
     return [_agreement(key, mine) for key, mine in found.items()]
@@ -190,7 +196,15 @@ def _agreement(key: tuple[str, str, str], rows: Sequence[Row]) -> Agreement:
 def without_truth(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """Rows without what ground truth made: ceilings, the selections it chooses, accuracies, PGR, agreement by truth."""
     return [
-        {key: value for key, value in row.items() if not key.startswith(TRUTH)}
+        {
+            key: [_untold(stage) for stage in value] if key == "stages" and value else value  # type: ignore[union-attr]
+            for key, value in row.items()
+            if not key.startswith(TRUTH)
+        }
         for row in rows
-        if row.get("supervision") != "gt" and row.get("selection") not in HIDDEN
+        if not reads_truth(row) and row.get("selection") not in HIDDEN
     ]
+
+
+def _untold(stage: Any) -> dict[str, Any]:
+    return {key: value for key, value in dict(stage).items() if not key.startswith(TRUTH)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from w2s_fast.core.errors import DataError
+from w2s_fast.core.errors import DataError, UsageError, nearest
 from w2s_fast.core.hashing import digest_bytes, number_repeats, row_id
 from w2s_fast.core.protocols import TextTower
 from w2s_fast.data.manifest import Manifest
@@ -29,7 +30,8 @@ class Task:
     (`text_note` says why); `tower` opens the strong encoder's text tower, for heads that learn through it;
     `logit_scale` multiplies cosines in the zero-shot softmax; `keys` names the banks; `paired` means that run seed s
     has supervisor s (as the embedded data have it), otherwise every seed meets every supervisor. `load_seconds` is what
-    reading its banks took.
+    reading its banks took. `weak_models` weak seed -> name of that weak model; `more_teachers` name -> raw f[N, k] of
+    weak models that teach beside them; `open_features` reads the raw features f[N, e] of any encoder by its name.
     """
 
     manifest: Manifest
@@ -46,6 +48,9 @@ class Task:
     tower: Callable[[], TextTower] | None = None
     load_seconds: float = 0.0
     keys: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    weak_models: Mapping[int, str] = field(default_factory=dict[int, str])
+    more_teachers: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    open_features: Callable[[str], Tensor] | None = None
 
     @property
     def labels(self) -> Tensor:
@@ -73,6 +78,12 @@ class Task:
         groups = set(self.manifest.groups)
         return next(iter(groups)) if len(groups) == 1 and "" not in groups else self.manifest.name
 
+    @property
+    def teachers(self) -> dict[str, Tensor]:
+        """name -> raw logits f[N, k] of every weak model: those of the weak seeds, then those that were added."""
+        own = {self.weak_models.get(seed, f"weak/{seed}"): self.weak_logits[seed] for seed in sorted(self.weak_logits)}
+        return {**own, **self.more_teachers}
+
     def splits(self, *, mode: str = "rotate", seed: int = 0) -> Split:
         """The rows that seed `seed` trains, validates and tests on (methods/README.md)."""
         return split(self.manifest, mode=mode, seed=seed)
@@ -96,12 +107,19 @@ class Task:
         logit_scale: float = 100.0,
         tower: TextTower | None = None,
         name: str = "arrays",
+        d_train: Any = None,
+        groups: Sequence[str] | None = None,
+        teachers: Mapping[str, Any] | None = None,
+        encoders: Mapping[str, Any] | None = None,
     ) -> Task:
         """A task from one's own arrays: features [N, d], weak logits [N, k] (or one such per weak seed), labels [N].
 
-        All rows are the pool: the weak model must have been trained on other data. `text` [k, d] are class-name
+        All rows are the pool: the weak model must have been trained on other data, or on the rows that `d_train`
+        bool[N] marks, which students never see. `text` [k, d] are class-name
         features for zero-shot and text init; `tower` is the text tower of heads that learn through it (they read
-        `classes`); `ids` are N distinct strings (default: the row's own bytes, hashed). Arrays are anything numpy
+        `classes`); `ids` are N distinct strings (default: the row's own bytes, hashed). `groups` are N domains.
+        `teachers` name -> [N, k] logits of further weak models; `encoders` name -> [N, e] features of other encoders,
+        such as the weak model's own ("weak/0", "weak/1", ... by weak seed). Arrays are anything numpy
         reads, or tensors. Raises `DataError` for shapes that do not fit, NaN, values that are no real numbers, text
         without a direction (all zero), and labels that are no whole numbers in range.
         """
@@ -117,12 +135,14 @@ class Task:
         names = tuple(classes) if classes is not None else tuple(str(c) for c in range(k))
         prompts = None if text is None else _float(text, "text")
         _check_shapes(x, weak, y, prompts, names)
-        if ids is None:
-            given = _hashed_rows(x)
-        else:
-            given = tuple(str(i) for i in ids)
-        if len(given) != len(x):
-            raise DataError(f"{len(given)} ids for {len(x)} rows of features; give one id a row")
+        given = _hashed_rows(x) if ids is None else tuple(str(i) for i in ids)
+        domains = ("",) * len(x) if groups is None else tuple(str(g) for g in groups)
+        for what, texts in (("ids", given), ("groups", domains)):
+            if len(texts) != len(x):
+                raise DataError(f"{len(texts)} {what} for {len(x)} rows of features; give one a row")
+        others = {str(n): _rows_of(z, f"teacher {n!r}", n=len(x)) for n, z in (teachers or {}).items()}
+        _check_shapes(x, others, y, None, names)
+        spaces = {str(n): _rows_of(z, f"encoder {n!r}", n=len(x)) for n, z in (encoders or {}).items()}
         manifest = Manifest(
             name=name,
             root=Path(),
@@ -130,8 +150,8 @@ class Task:
             labels=y.numpy(),
             ids=given,
             uris=given,
-            splits=("test",) * len(x),
-            groups=("",) * len(x),
+            splits=_marked(d_train, len(x)),
+            groups=domains,
         )
         note = None if prompts is not None else "n/a: no text features were given"
         return Task(
@@ -147,8 +167,36 @@ class Task:
                 "features": _digest(x),
                 "weak": {seed: _digest(z) for seed, z in weak.items()},
                 "text": None if prompts is None else _digest(prompts),
+                "teachers": {n: _digest(z) for n, z in others.items()},
             },
+            weak_models={seed: f"weak/{seed}" for seed in weak},
+            more_teachers=others,
+            open_features=partial(_space, spaces) if spaces else None,
         )
+
+
+def _space(spaces: Mapping[str, Tensor], name: str) -> Tensor:
+    """The features of an encoder that `from_arrays` was given."""
+    if name not in spaces:
+        raise UsageError(f"there is no encoder {name!r}{nearest(name, spaces)}; give Task.from_arrays(encoders=...)")
+    return spaces[name]
+
+
+def _rows_of(value: Any, what: str, *, n: int) -> Tensor:
+    found = _float(value, what)
+    if len(found) != n:
+        raise DataError(f"{what} has {len(found)} rows, features {n}; they must match")
+    return found
+
+
+def _marked(d_train: Any, n: int) -> tuple[str, ...]:
+    """The half of each row: `train` where D_train is marked, else the pool."""
+    if d_train is None:
+        return ("test",) * n
+    marked = np.asarray(d_train)
+    if marked.shape != (n,) or marked.dtype != np.bool_:
+        raise DataError(f"d_train: {marked.dtype} of shape {list(marked.shape)}; give a bool for each of {n} rows")
+    return tuple("train" if one else "test" for one in marked)
 
 
 def _digest(values: Tensor) -> str:
@@ -193,7 +241,7 @@ def _float(value: Any, what: str) -> Tensor:
 
 
 def _check_shapes(
-    x: Tensor, weak: Mapping[int, Tensor], y: Tensor, text: Tensor | None, classes: tuple[str, ...]
+    x: Tensor, weak: Mapping[Any, Tensor], y: Tensor, text: Tensor | None, classes: tuple[str, ...]
 ) -> None:
     k = len(classes)
     for seed, z in weak.items():

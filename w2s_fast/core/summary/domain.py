@@ -44,6 +44,7 @@ class Domain:
     name: str
     domain: str
     systems: list[System]
+    ranking: str = "inductive"
     left_out: list[str] = field(default_factory=list[str])
 
     @property
@@ -94,14 +95,16 @@ def fractions(rows: Mapping[Run, Row], key: str) -> dict[Run, float]:
     return {run: float(value) for run, value in found.items() if isinstance(value, int | float)}
 
 
-Group = tuple[str, str | None, str | None, str | None, str | None]
-"""What results may be joined: one domain, strong encoder, weak model, data set and split mode."""
+Group = tuple[str, str | None, str | None, str | None, str | None, str]
+"""What results may be joined and ranked: one domain, strong encoder, weak model, data set, split mode, and whether
+students saw test images (`transductive`) or not (`inductive`)."""
 
 
 def group_of(row: Row) -> Group:
     """The group that a row belongs to."""
     domain = row.get("domain") or row.get("data") or ""
-    return domain, row.get("strong"), row.get("weak"), row.get("data"), row.get("split")
+    seen = "transductive" if row.get("transductive") else "inductive"
+    return domain, row.get("strong"), row.get("weak"), row.get("data"), row.get("split"), seen
 
 
 def group_names(groups: Iterable[Group]) -> dict[Group, str]:
@@ -110,7 +113,7 @@ def group_names(groups: Iterable[Group]) -> dict[Group, str]:
     names: dict[Group, str] = {}
     for group in given:
         alike = [other for other in given if other[0] == group[0]]
-        differing = [str(group[n]) for n in range(1, 5) if len({other[n] for other in alike}) > 1]
+        differing = [str(group[n]) for n in range(1, len(group)) if len({other[n] for other in alike}) > 1]
         names[group] = group[0] + (f" ({', '.join(differing)})" if differing else "")
     return names
 
@@ -131,7 +134,9 @@ def domains(rows: Iterable[Row]) -> list[Domain]:
             left_out.append(
                 f"{len(members) - len(current)} older rows of other features, supervisors, labels or splits"
             )
-        out.append(Domain(name=names[group], domain=group[0], systems=_systems(done), left_out=left_out))
+        out.append(
+            Domain(name=names[group], domain=group[0], systems=_systems(done), ranking=group[-1], left_out=left_out)
+        )
     return out
 
 
@@ -171,7 +176,7 @@ def _systems(rows: Sequence[Row]) -> list[System]:
             some = next(iter(runs.values()))
             ceiling = method.split("+")[0] == CEILING
             told = [f"{CONFIGURATION[n]}={variant[n]}" for n in differing if variant[n] not in SUPERVISIONS]
-            if some.get("supervision") == "gt" and not ceiling:
+            if some.get("reads_truth", some.get("supervision") == "gt") and not ceiling:
                 told.insert(0, "ground truth")
             label = f"{method} ({', '.join(told)})" if told else method
             out.append(System(label=label, method=method, ceiling=ceiling, rows=runs))

@@ -53,8 +53,14 @@ def summarise(
     kept = correctness or {}
     pages = [_Page(domain, kept.get(domain.name), replicates=replicates) for domain in domains(chosen)]
     lines = [line for page in pages for line in page.lines()]
-    if len(pages) > 1 and len({page.domain.domain for page in pages}) == len(pages):
-        lines += _mean_lines(pages, lines)
+    rankings = dict.fromkeys(page.domain.ranking for page in pages)
+    means: list[Line] = []
+    for ranking in rankings:
+        same = [page for page in pages if page.domain.ranking == ranking]
+        if len(same) > 1 and len({page.domain.domain for page in same}) == len(same):
+            title = MEAN.format(len(same)) + (f" ({ranking})" if len(rankings) > 1 else "")
+            means += _mean_lines(same, lines, title=title)
+    lines += means
     return Table(
         title="Weak-to-strong results",
         columns=COLUMNS,
@@ -171,9 +177,8 @@ class _Page:
         )
 
 
-def _mean_lines(pages: Sequence[_Page], lines: Sequence[Line]) -> list[Line]:
+def _mean_lines(pages: Sequence[_Page], lines: Sequence[Line], *, title: str) -> list[Line]:
     """Systems that every domain has, averaged: accuracies with equal weight, PGR as a ratio of means over domains."""
-    group = MEAN.format(len(pages))
     per_page = [{line.system: line for line in lines if line.group == page.domain.name} for page in pages]
     out: list[Line] = []
     for name, first in per_page[0].items():
@@ -184,7 +189,7 @@ def _mean_lines(pages: Sequence[_Page], lines: Sequence[Line]) -> list[Line]:
         for key, parts in _ratios_of(name, first.kind, pages).items():
             cells[key] = ratio_cell(parts)
         out.append(
-            Line(group=group, system=name, kind=first.kind, cells=tuple(cells.get(c.name, EMPTY) for c in COLUMNS))
+            Line(group=title, system=name, kind=first.kind, cells=tuple(cells.get(c.name, EMPTY) for c in COLUMNS))
         )
     return out
 

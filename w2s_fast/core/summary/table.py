@@ -8,7 +8,9 @@ from typing import Any
 
 from w2s_fast.core.errors import UsageError, nearest
 
-KINDS = ("accuracy", "ratio", "count")
+KINDS = ("accuracy", "printed", "ratio", "count")
+DIGITS = {"accuracy": (100, 1), "printed": (100, 2), "ratio": (1, 2)}
+"""By what a value is multiplied where it is shown, and its decimals."""
 MEAN = "mean of {} domains"
 """The group that averages the others."""
 FLAG_LENGTH = 16
@@ -39,7 +41,7 @@ EMPTY = Cell()
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """What a column holds: `kind` is `accuracy` (shown in percent), `ratio` or `count`."""
+    """What a column holds: `kind` is `accuracy` or `printed` (in percent; a paper's with its decimals), `ratio`, `count`."""
 
     name: str
     title: str
@@ -73,7 +75,7 @@ class Table:
     @property
     def domains(self) -> tuple[str, ...]:
         """The groups without their mean."""
-        return tuple(g for g in self.groups if g != MEAN.format(len(self.groups) - 1))
+        return tuple(g for g in self.groups if not g.startswith(MEAN.partition("{}")[0]))
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -152,7 +154,7 @@ def text(cell: Cell, kind: str, *, plus_minus: str = " ±", empty: str = "–") 
     if kind == "count":
         shown = f"{cell.value:g}"
     else:
-        scale, digits = (100, 1) if kind == "accuracy" else (1, 2)
+        scale, digits = DIGITS[kind]
         shown = f"{cell.value * scale:z.{digits}f}"
         if cell.half is not None:
             shown += f"{plus_minus}{cell.half * scale:.{digits}f}"

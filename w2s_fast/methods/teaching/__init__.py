@@ -1,0 +1,71 @@
+"""Supervisions: who teaches a student, with which labels, on which rows, in how many stages.
+
+Listing names imports no torch; classes are loaded when a supervision is made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from w2s_fast.core import plugins
+from w2s_fast.core.errors import SpecError, nearest
+from w2s_fast.core.specs import Spec, parse
+
+if TYPE_CHECKING:
+    from w2s_fast.methods.teaching.teaching import Teaching
+
+SUPERVISIONS: dict[str, str] = {
+    "weak": "w2s_fast.methods.teaching.plain:WeakLabels",
+    "gt": "w2s_fast.methods.teaching.plain:GroundTruth",
+}
+"""Name -> "module:attribute" of a `teaching.Teaching`; others may add to the entry-point group below."""
+GROUP = "w2s_fast.supervisions"
+
+
+def names() -> tuple[str, ...]:
+    """Names of all supervisions, those of installed packages last."""
+    return plugins.names(SUPERVISIONS, GROUP)
+
+
+def find(name: str) -> type[Teaching]:
+    """The class behind a name; `SpecError` if unknown."""
+    try:
+        return plugins.load(SUPERVISIONS, GROUP, name)
+    except KeyError:
+        raise SpecError(f"no supervision {name!r}{nearest(name, names())}") from None
+
+
+def make(supervision: str | Spec) -> Teaching:
+    """A supervision from `csl(keep='top3')` or a spec; `SpecError` for unknown names, parameters and ranges."""
+    from w2s_fast.core.fields import build
+
+    spec = parse(supervision)
+    made = build(find(spec.name), spec, what="supervision")
+    made.check()
+    return made
+
+
+def canonical(supervision: Spec) -> Spec:
+    """The spec without arguments that equal their defaults; as strict as `make`."""
+    from w2s_fast.core.fields import parameters
+
+    defaults = parameters(type(make(supervision)))
+    return Spec(name=supervision.name, args={k: v for k, v in supervision.args.items() if defaults.get(k, ...) != v})
+
+
+def describe() -> list[dict[str, Any]]:
+    """One record per supervision for listings: name, what it does, parameters with defaults, source, verified."""
+    from w2s_fast.core.fields import parameters
+
+    return [
+        {
+            "name": name,
+            "about": (cls.__doc__ or "").strip().partition("\n")[0],
+            "parameters": parameters(cls),
+            "equation": cls.equation,
+            "source": cls.source,
+            "verified": cls.verified,
+        }
+        for name in names()
+        for cls in [find(name)]
+    ]
