@@ -56,6 +56,7 @@ class World:
 def main() -> int:
     args = arguments()
     cores = use_cores(args.threads)
+    about = machine(cores, device=args.device)  # with the load before, not that of the measurement itself
     rows = []
     for m in args.contexts:
         world = make_world(m, QUICK if args.quick else FULL, device=args.device)
@@ -63,8 +64,9 @@ def main() -> int:
             rows += measure(world, precision, args)
             print(table(rows[-3:]), flush=True)
     result = {
-        "machine": machine(cores, device=args.device),
-        "settings": {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()},
+        "command": " ".join(["python benchmarks/prompt.py", *told(sys.argv[1:])]),
+        "machine": about,
+        "settings": {name: v for name, v in vars(args).items() if name != "json"},
         "rows": rows,
     }
     if args.json is not None:
@@ -177,6 +179,11 @@ def measure(world: World, precision: str, args: argparse.Namespace) -> list[dict
             }
         )
     return rows
+
+
+def told(argv: list[str]) -> list[str]:
+    """The command line without the place of its result."""
+    return ["FILE" if before == "--json" else word for before, word in zip(["", *argv], argv, strict=False)]
 
 
 def on_processor(job: Callable[[], Any], into: list[float]) -> None:
