@@ -113,12 +113,15 @@ def test_a_full_or_failing_disk_is_one_clean_error(two_parts, tmp_path, code):
 def test_what_the_disk_changed_is_not_committed(two_parts, tmp_path, monkeypatch, how):
     real = files.put_tree
 
-    def lying(folder, contents):
-        real(folder, contents)
-        chunk = folder / "features/c/0/0"
-        data = bytearray(chunk.read_bytes())
-        data[3] ^= how == "flipped"
-        chunk.write_bytes(data[:-1] if how == "short" else data + b"x" if how == "long" else data)
+    def lying(folder, contents, *, meanwhile):
+        def changed():
+            chunk = folder / "features/c/0/0"
+            data = bytearray(chunk.read_bytes())
+            data[3] ^= how == "flipped"
+            chunk.write_bytes(data[:-1] if how == "short" else data + b"x" if how == "long" else data)
+            meanwhile()
+
+        real(folder, contents, meanwhile=changed)
 
     monkeypatch.setattr(files, "put_tree", lying)
     with pytest.raises(CacheError, match="does not read back"):

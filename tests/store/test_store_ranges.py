@@ -20,6 +20,7 @@ def stored(features: np.ndarray, norms: np.ndarray | None = None) -> np.ndarray:
     arrays = checks.checked_arrays(
         ids, 0, features=features, logits=None, norms=given, ok=np.ones(n, bool), stored="f16"
     )
+    checks.check_numbers(arrays, ids, 0)
     return arrays["features"]
 
 

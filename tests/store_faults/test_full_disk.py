@@ -233,7 +233,7 @@ def test_a_folder_without_write_permission_is_named_and_it_resumes(scratch, calm
 def an_error_that_is_swallowed(patch: pytest.MonkeyPatch) -> None:
     real = files.put_tree
 
-    def careless(folder: Path, contents: dict[str, tuple[object, ...]]) -> None:
+    def careless(folder: Path, contents: dict[str, tuple[object, ...]], *, meanwhile: Callable[[], None]) -> None:
         try:
             real(folder, contents)
         except OSError:
@@ -241,6 +241,7 @@ def an_error_that_is_swallowed(patch: pytest.MonkeyPatch) -> None:
                 if not (folder / name).exists():
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     (folder / name).write_bytes(b"".join(bytes(memoryview(b)) for b in buffers)[:-1])  # type: ignore[arg-type]
+        meanwhile()
 
     patch.setattr(files, "put_tree", careless)
 

@@ -211,7 +211,7 @@ def parts_after_their_commits(patch: pytest.MonkeyPatch, scratch: Path) -> None:
     commit = store_write._commit
     held: list[tuple[Path, dict[str, Any]]] = []
 
-    def named(bank: Path, part: int, arrays: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def named(bank: Path, part: int, arrays: dict[str, Any], **_: Any) -> tuple[str, dict[str, Any]]:
         contents, crcs = publish.encode_part(arrays)
         name = layout.part_name(part, files.nonce())
         held.append((layout.parts_dir(bank) / name, contents))

@@ -274,7 +274,7 @@ def test_the_model_notices_a_store_that_omits(scratch, calm, mutation):
         (scratch / "whole").mkdir()
         fake_extract.extract(scratch / "whole", report=layer.report)
     with pytest.raises(AssertionError, match="operations, the last being"):
-        every_outcome(scratch, scratch / "whole", layer.log, calm, every=7, rerun=10**9)
+        every_outcome(scratch, scratch / "whole", layer.log, calm, rerun=10**9)
 
 
 def test_the_model_itself(tmp_path):

@@ -11,14 +11,14 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
 from w2s_fast.store.layout import TMP
 
-SYNCERS = 8
+SYNCERS: int = 4
 """Threads that sync a part's files at once: a journal makes many of them durable in one go, if it is asked in one."""
 
 _NO_SYNC = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP}
@@ -72,11 +72,7 @@ def nonce() -> str:
 
 def sync_dir(folder: Path) -> None:
     """Make the names in a folder durable: without it a power cut can forget a rename that a reader has seen."""
-    fd = open_file(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fsync(fd)
-    finally:
-        close(fd)
+    _sync_and_close(open_file(folder, os.O_RDONLY | os.O_DIRECTORY))
 
 
 def settle(folder: Path) -> None:
@@ -103,36 +99,56 @@ def make_dirs(folder: Path) -> None:
     sync_dir(folder.parent)
 
 
-def put_tree(folder: Path, contents: dict[str, tuple[Any, ...]]) -> None:
+def put_tree(
+    folder: Path, contents: dict[str, tuple[Any, ...]], *, meanwhile: Callable[[], object] = lambda: None
+) -> None:
     """Create a folder of durable files, relative name -> buffers one after another; its own name is not.
 
     All files and folders are synced before this returns, several at once and in no order: only when all are does
-    anything refer to them.
+    anything refer to them. The largest file is written first, to be on its way while the others are; `meanwhile` is
+    called when all of them are written.
     """
     folders = {folder}
     for name in contents:
         folders.update(folder / parent for parent in Path(name).parents)
     for one in sorted(folders):
         mkdir(one)
-    held: list[int] = []
-    with contextlib.ExitStack() as stack:
-
-        def hold(fd: int) -> int:
-            stack.callback(close, fd)
-            held.append(fd)
-            return fd
-
-        for name, buffers in contents.items():
-            _write_all(hold(open_file(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)), buffers)
+    with _syncing() as sync:
+        for name in sorted(contents, key=lambda name: -_length(contents[name])):
+            fd = open_file(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            try:
+                _write_all(fd, contents[name])
+            except BaseException:
+                close(fd)
+                raise
+            sync(fd)
         for one in sorted(folders, reverse=True):
-            hold(open_file(one, os.O_RDONLY | os.O_DIRECTORY))
-        _sync_all(held)
+            sync(open_file(one, os.O_RDONLY | os.O_DIRECTORY))
+        meanwhile()
 
 
-def _sync_all(fds: Sequence[int]) -> None:
-    with ThreadPoolExecutor(min(SYNCERS, len(fds))) as pool:
-        for done in [pool.submit(fsync, fd) for fd in fds]:
-            done.result()
+@contextlib.contextmanager
+def _syncing() -> Generator[Callable[[int], None]]:
+    """A function that has a descriptor synced and closed by another thread; all are when the block ends."""
+    if SYNCERS == 1:
+        yield _sync_and_close
+        return
+    with ThreadPoolExecutor(SYNCERS) as pool:
+        begun: list[Future[None]] = []
+        yield lambda fd: begun.append(pool.submit(_sync_and_close, fd))
+        for one in begun:
+            one.result()
+
+
+def _sync_and_close(fd: int) -> None:
+    try:
+        fsync(fd)
+    finally:
+        close(fd)
+
+
+def _length(buffers: tuple[Any, ...]) -> int:
+    return sum(memoryview(buffer).nbytes for buffer in buffers)
 
 
 def remove_tree(folder: Path) -> None:

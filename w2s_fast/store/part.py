@@ -20,6 +20,7 @@ from w2s_fast.core.errors import CacheError
 from w2s_fast.core.hashing import ID_BYTES
 from w2s_fast.store import files
 from w2s_fast.store.layout import MAX_WIDTH
+from w2s_fast.store.memory import empty
 from w2s_fast.store.records import Bad, Commit, FileEntry, parse_object
 
 CRC_BYTES = 4
@@ -176,7 +177,7 @@ def fill_chunk(file: io.FileIO, meta: ArrayMeta, entry: FileEntry, out: NDArray[
 def verify_chunk(folder: Path, meta: ArrayMeta, entry: FileEntry) -> None:
     """What `read_chunk` checks, in the memory of one block: a file may be a hole that costs its maker nothing."""
     name, size = chunk_name(meta.name), meta.data_bytes
-    block = np.empty(min(_BLOCK, size), np.uint8)
+    block = empty((min(_BLOCK, size),), np.uint8)
     with within(name), os.fdopen(files.open_regular(confined(folder, name)), "rb", buffering=0) as file:
         _read_blocks(file, meta, entry, (block[: size - start] for start in range(0, size, _BLOCK)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -14,30 +15,42 @@ from numpy.typing import NDArray
 
 from w2s_fast.core.errors import CacheError
 from w2s_fast.store import files, layout
+from w2s_fast.store.memory import empty
 from w2s_fast.store.part import CRC_BYTES, GROUP_JSON, array_json, chunk_name, crc32c
 from w2s_fast.store.records import FileEntry
 
 _BLOCK = 1 << 18
 
 
-def publish_part(bank: Path, part: int, arrays: dict[str, NDArray[Any]]) -> tuple[str, dict[str, FileEntry]]:
-    """Write, make durable, read back and rename into place; nothing refers to the folder yet."""
+def publish_part(
+    bank: Path, part: int, arrays: dict[str, NDArray[Any]], *, check: Callable[[], None] = lambda: None
+) -> tuple[str, dict[str, FileEntry]]:
+    """Write, make durable, read back and rename into place; nothing refers to the folder yet.
+
+    `check` raises when the numbers must not be stored. It and the hashing run in threads of their own, while the disk
+    is waited for.
+    """
     mark = files.nonce()
     parts = layout.parts_dir(bank)
     tmp, final = parts / (layout.TMP + mark), parts / layout.part_name(part, mark)
-    contents, crcs = encode_part(arrays)
-    try:
-        with ThreadPoolExecutor(1) as beside:  # the disk is waited for meanwhile
+    with ThreadPoolExecutor(2) as beside:
+        try:
+            checking = beside.submit(check)
+            contents, crcs = encode_part(arrays)
             hashing = beside.submit(_entries, contents, crcs)
-            files.put_tree(tmp, contents)
-            for name, buffers in contents.items():
-                compare(tmp / name, buffers)
+
+            def read_back() -> None:
+                for name, buffers in contents.items():
+                    compare(tmp / name, buffers)
+
+            files.put_tree(tmp, contents, meanwhile=read_back)
+            checking.result()
             entries = hashing.result()
-        files.rename(tmp, final)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            files.remove_tree(tmp)
-        raise
+            files.rename(tmp, final)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                files.remove_tree(tmp)
+            raise
     files.sync_dir(parts)
     return final.name, entries
 
@@ -73,15 +86,17 @@ def _entries(contents: dict[str, tuple[Any, ...]], crcs: dict[str, int]) -> dict
 
 def compare(path: Path, buffers: tuple[Any, ...]) -> None:
     """Read a whole file back and hold each of its bytes against what was meant."""
-    there = np.empty(_BLOCK, np.uint8)
+    block = empty((_BLOCK,), np.uint8)
     with os.fdopen(files.open_regular(path), "rb", buffering=0) as file:
         same = True
         for buffer in buffers:
             meant = np.frombuffer(buffer, np.uint8)
             for start in range(0, len(meant), _BLOCK):
-                block = meant[start : start + _BLOCK]
-                same = same and file.readinto(memoryview(cast("bytes", there[: len(block)]))) == len(block)
-                same = same and bool((there[: len(block)] == block).all())
+                wanted = meant[start : start + _BLOCK]
+                there = block[: len(wanted)]
+                same = same and file.readinto(memoryview(cast("bytes", there))) == len(wanted)
+                kind = np.uint64 if len(wanted) == _BLOCK else np.uint8  # eight bytes at a time, where there are many
+                same = same and bool((there.view(kind) == wanted.view(kind)).all())
         same = same and not file.read(1)
     if not same:
         raise CacheError(f"{path}: it does not read back as it was written; check the disk, and run the command again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from w2s_fast.core.errors import Damaged
 from w2s_fast.core.hashing import digest_ids
 from w2s_fast.store import layout
+from w2s_fast.store.memory import cores, empty
 from w2s_fast.store.part import ArrayMeta, BadFile, chunk_name, read_chunk, sha256_of, spelled, verify_chunk
 from w2s_fast.store.records import Commit, Failure
 from w2s_fast.store.refs import extract_command, on_cache, ref_of_key
@@ -21,6 +23,11 @@ from w2s_fast.store.take import Checked, checked_chunk
 
 if TYPE_CHECKING:
     import torch
+
+READERS = 4
+"""Most threads that read the parts of one array, and never more than there are cores."""
+_ALONE = 4 << 20
+"""Bytes that one thread reads before others would have begun."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +126,7 @@ class Bank:
         metas = self._metas(name)
         if metas is None:
             return None
-        out = np.empty((self.rows, *metas[0].shape[1:]), np.result_type(*{m.dtype for m in metas}))
+        out = empty((self.rows, *metas[0].shape[1:]), np.result_type(*{m.dtype for m in metas}))
 
         def place(start: int, stop: int, chunk: NDArray[Any]) -> None:
             out[start:stop] = chunk
@@ -131,7 +138,7 @@ class Bank:
         """The rows of one part of an array, verified, in their stored type."""
         part = self.parts[number]
         meta = part.arrays[name]
-        out = np.empty(meta.shape, meta.dtype)
+        out = empty(meta.shape, meta.dtype)
         self._chunk(part, meta, out)
         return out
 
@@ -216,15 +223,26 @@ class Bank:
         place: Callable[[int, int, NDArray[Any]], None],
         target: Callable[[int, int, np.dtype[Any]], NDArray[Any] | None],
     ) -> None:
-        for part in self.parts:
+        def read(part: Part) -> None:
             meta, start, stop = part.arrays[name], part.commit.start, part.commit.stop
             into = target(start, stop, meta.dtype)
             if into is not None:
                 self._chunk(part, meta, into)
             else:
-                chunk = np.empty(meta.shape, meta.dtype)
+                chunk = empty(meta.shape, meta.dtype)
                 self._chunk(part, meta, chunk)
                 place(start, stop, chunk)
+
+        many = sum(part.arrays[name].data_bytes for part in self.parts) > _ALONE
+        threads = min(READERS, cores(), len(self.parts)) if many else 1
+        if threads == 1:
+            for part in self.parts:
+                read(part)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            # in the order of the parts, so that of several damaged ones the first is named; then the rest is left alone
+            for _ in pool.map(read, self.parts):
+                pass
 
     def _chunk(self, part: Part, meta: ArrayMeta, out: NDArray[Any]) -> None:
         name = chunk_name(meta.name)
@@ -245,9 +263,7 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, device: Any) -> torch.Ten
 
     if torch.device(device).type != "cpu":
         return torch.empty(shape, dtype=dtype, device=device)
-    # numpy asks for huge pages where torch does not: filling 50 MB of new memory took 5 ms so instead of 25 ms
-    raw = np.empty((*shape[:-1], shape[-1] * dtype.itemsize), np.uint8)
-    return torch.from_numpy(raw).view(dtype)
+    return torch.from_numpy(empty((*shape[:-1], shape[-1] * dtype.itemsize), np.uint8)).view(dtype)
 
 
 def mending(folder: Path) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from w2s_fast.store import files
+from w2s_fast.store.memory import empty
 from w2s_fast.store.part import ArrayMeta, chunk_name, confined, fill_chunk, within
 from w2s_fast.store.records import Bad, FileEntry
 
@@ -38,7 +39,7 @@ def checked_chunk(folder: Path, meta: ArrayMeta, entry: FileEntry, checked: dict
             return known[1]
         with os.fdopen(files.open_regular(confined(folder, name)), "rb", buffering=0) as file:
             before = _stamp(os.fstat(file.fileno()))
-            fill_chunk(file, meta, entry, np.empty(meta.shape, meta.dtype))
+            fill_chunk(file, meta, entry, empty(meta.shape, meta.dtype))
             mapped = mmap.mmap(file.fileno(), entry.bytes, prot=mmap.PROT_READ)
             if _stamp(os.fstat(file.fileno())) != before:
                 raise Bad("it changed while it was read")

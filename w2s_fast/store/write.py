@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from w2s_fast.core.errors import CacheError
 from w2s_fast.core.hashing import digest_bytes, digest_ids
 from w2s_fast.store import files, layout, mirror
-from w2s_fast.store.checks import checked_arrays, checked_failures, checked_ids
+from w2s_fast.store.checks import check_numbers, checked_arrays, checked_failures, checked_ids
 from w2s_fast.store.keys import key_bytes, plain
 from w2s_fast.store.part import BadFile, chunk_name, read_chunk, read_meta, spelled
 from w2s_fast.store.publish import publish_part
@@ -87,7 +87,7 @@ def write_part(
             raise CacheError(f"{bank} is not a bank (no key.json); create it with begin_bank")
         there = usable(bank, part, stop)
         if there is None:
-            directory, entries = publish_part(bank, part, arrays)
+            directory, entries = publish_part(bank, part, arrays, check=lambda: check_numbers(arrays, texts, start))
             commit = Commit(
                 key=bank.name,
                 part=part,
