@@ -13,14 +13,13 @@ from w2s_fast.core.fields import argument_of
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.methods import teaching
 from w2s_fast.methods.needs import check_prior
-from w2s_fast.methods.presets import Method, short
+from w2s_fast.methods.presets import GT, Method, short
 from w2s_fast.methods.settings import Point, Settings, grid_of, passed_on
 from w2s_fast.methods.task import Task
 from w2s_fast.methods.teaching.teaching import Teaching
 from w2s_fast.train.solver import Ridge, make_solver
 
 CEILING_HEADS = ("linear", "prototype")
-TRUTH = Spec(name="gt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,7 @@ def plan_arms(
             arms += [Arm(method=variant, settings=resolved, seed=s, weak_seed=w) for s, w in pairs]
     _check_starts(task, arms)
     check_prior(task, arms)
-    if references and any(arm.method.supervision != TRUTH for arm in arms):
+    if references and any(arm.method.supervision != GT for arm in arms):
         arms += _ceilings(task, arms, points[0].settings.resolved(task.manifest.defaults))
     return arms
 
@@ -194,7 +193,7 @@ def _ceilings(task: Task, arms: Sequence[Arm], first: Settings) -> list[Arm]:
                 name=name,
                 head=parse(head),
                 loss=Spec(name="brier" if _is_closed_form(settings) else "ce"),
-                supervision=TRUTH,
+                supervision=GT,
             ),
             settings=settings,
             seed=seed,

@@ -17,9 +17,7 @@ from w2s_fast.core.plugins import load, names
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.methods import METHODS, teaching
 
-WEAK = Spec(name="weak")
-PLAIN = ("weak", "gt")
-"""Supervisions that the names of methods do not tell: labels of tables do."""
+WEAK, GT = Spec(name="weak"), Spec(name="gt")
 HEAD_ALIASES = {"linear": "lp", "prototype": "proto", "prompt": "tp"}
 
 
@@ -196,7 +194,10 @@ def resolve(
 
 
 def _taught(method: Method, supervisions: Sequence[str | Spec]) -> list[Method]:
-    """The method under each supervision, named after it unless that is plain; as it is where none is given."""
+    """The method under each supervision, named after it unless that is plain; as it is where none is given.
+
+    Ground truth alone needs no telling: tables label it.
+    """
     given = [point for one in supervisions for point in parse(one).expand()]
     for one in given:
         teaching.find(one.name)
@@ -206,7 +207,7 @@ def _taught(method: Method, supervisions: Sequence[str | Spec]) -> list[Method]:
                 f"--loss '{method.loss_name}' --head '{method.head}'"
             )
     return [
-        replace(method, supervision=one, name=method.name if one.name in PLAIN else f"{method.name}[{one}]")
+        replace(method, supervision=one, name=method.name if one == WEAK or given == [GT] else f"{method.name}[{one}]")
         for one in given
     ] or [method]
 
@@ -279,7 +280,7 @@ def _distinct_names(methods: list[Method]) -> list[Method]:
 
 def _told(method: Method) -> str:
     """What tells a method from others of its name."""
-    plain = method.supervision.name in PLAIN or f"[{method.supervision}]" in method.name
+    plain = method.supervision in (WEAK, GT) or f"[{method.supervision}]" in method.name
     return f"{method.loss_name} @ {method.head}" + ("" if plain else f", {method.supervision}")
 
 
