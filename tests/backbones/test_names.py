@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from w2s_fast.backbones import LIBRARIES, ModelName, open_encoder, parse_model
+from w2s_fast.backbones import LIBRARIES, ModelName, may_have_text, open_encoder, parse_model
 from w2s_fast.core.errors import MissingText, ModelError, UsageError
 
 
@@ -31,6 +31,11 @@ def test_names_parse_and_print(text: str, parts: tuple[str, str, str | None, str
     name = parse_model(text)
     assert (name.library, name.name, name.pretrained, name.tap) == parts
     assert str(name) == text and parse_model(str(name)) == name
+
+
+def test_supervisors_have_no_text_wherever_they_come_from() -> None:
+    assert may_have_text("drawn:clip") and may_have_text("open_clip:ViT-B-32/openai")
+    assert not any(map(may_have_text, ("drawn:cnn/0", "drawn:cnn", "weak:r18/0", "timm:resnet18.a1_in1k")))
 
 
 def test_files() -> None:

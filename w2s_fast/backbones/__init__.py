@@ -95,8 +95,9 @@ TEXTLESS = frozenset({"timm", "torchvision", "weak"})
 
 
 def may_have_text(model: str) -> bool:
-    """Whether the model's library has text towers at all, so that it is worth loading to look for one."""
-    return parse_model(model).library not in TEXTLESS
+    """Whether a model of such a name can have a text tower, so that it is worth loading to look for one."""
+    name = parse_model(model)
+    return name.library not in TEXTLESS and (name.library, name.name) != ("drawn", "cnn")
 
 
 def libraries() -> tuple[str, ...]:
