@@ -1,10 +1,10 @@
-"""Writes w2s_fast/methods/METHODS.md, the table of methods and heads; `--check` fails where it is out of date."""
+"""Writes w2s_fast/methods/METHODS.md, the methods, supervisions and heads; `--check` fails where it is out of date."""
 
 import sys
 from pathlib import Path
 
 from w2s_fast import heads
-from w2s_fast.methods import presets
+from w2s_fast.methods import presets, teaching
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "w2s_fast" / "methods" / "METHODS.md"
@@ -34,6 +34,11 @@ def test_of_head(name: str) -> str:
     return str(own if (ROOT / own).is_file() else Path("tests") / "heads" / "test_heads.py")
 
 
+def test_of_supervision(name: str) -> str:
+    module = teaching.SUPERVISIONS[name].partition(":")[0].rpartition(".")[2]
+    return str(Path("tests") / "methods" / "teaching" / f"test_{module}.py")
+
+
 def parameters(values: dict[str, object]) -> str:
     return code(", ".join(f"{key}={value!r}" for key, value in values.items()))
 
@@ -41,9 +46,16 @@ def parameters(values: dict[str, object]) -> str:
 def document() -> str:
     """The whole file."""
     methods = [
-        [code(m["method"]), code(m["head"]), code(m["loss"]), m["equation"].rpartition("; z")[0],
-         parameters(m["settings"]), m["source"], checked(m["verified"]), TEST]
+        [code(m["method"]), code(m["head"]), code(m["loss"]), code(m["supervision"]),
+         m["equation"].rpartition("; z")[0], parameters(m["settings"]), m["source"], checked(m["verified"]),
+         TEST if m["supervision"] == "weak" else test_of_supervision(m["supervision"].partition("(")[0])]
         for m in presets.describe()
+    ]  # fmt: skip
+    supervisions = [
+        [code(one["name"]), one["about"], code(one["equation"]), parameters(one["parameters"]), one["source"],
+         checked(one["verified"]), test_of_supervision(one["name"])]
+        for one in teaching.describe()
+        if one["name"] in teaching.SUPERVISIONS
     ]  # fmt: skip
     of_heads = [
         [code(one["name"]), code(one["equation"]), parameters(one["parameters"]), one["source"],
@@ -52,18 +64,28 @@ def document() -> str:
         if one["name"] in heads.HEADS
     ]  # fmt: skip
     lines = [
-        "# Methods and heads",
+        "# Methods, supervisions and heads",
         "",
-        "Made by `python .ci/methods_table.py`; a test holds it up to date. A method is a head, a loss and the",
-        "settings it brings (yours win); p = softmax(z / tau_s), w = softmax(weak / tau_w), t = share of the",
-        "steps done. Any loss may be fitted with any head: `--loss L --head H`; losses are in [their own",
-        "table](../losses/README.md). The grid of heads x losses x starts x scales x temperatures is `w2s-fast",
-        "sweep control`. Not verified: the formula or the setting could not be checked against the authors' text",
-        "or code.",
+        "Made by `python .ci/methods_table.py`; a test holds it up to date. A method is a head, a loss, a supervision",
+        "and the settings it brings (yours win); p = softmax(z / tau_s), w = softmax(weak / tau_w), t = share of the",
+        "steps done. Any loss may be fitted with any head under any supervision: `--loss L --head H --supervision S`;",
+        "losses are in [their own table](../losses/README.md). The grid of heads x losses x starts x scales x",
+        "temperatures is `w2s-fast sweep control`. Not verified: the formula or the setting could not be checked against",
+        "the authors' text or code.",
         "",
         "## Methods",
         "",
-        *table(["method", "head", "loss", "equation per sample", "settings", "source", "verified", "test"], methods),
+        *table(
+            ["method", "head", "loss", "supervision", "equation per sample", "settings", "source", "verified", "test"],
+            methods,
+        ),
+        "",
+        "## Supervisions",
+        "",
+        "Who teaches, with which labels, on which rows, in how many stages ([how](teaching/README.md)). What a",
+        "supervision logs per stage is in the rows' `stages`.",
+        "",
+        *table(["supervision", "what it does", "equation", "parameters", "source", "verified", "test"], supervisions),
         "",
         "## Heads",
         "",

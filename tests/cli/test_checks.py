@@ -42,7 +42,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--selection", "foo"], 2, "unknown selection 'foo'"),
         (["--split", "foo"], 2, "unknown split 'foo'"),
         (["--precision", "fp16"], 2, "unknown precision 'fp16'; did you mean"),
-        (["--supervision", "foo"], 2, "unknown supervision 'foo'"),
+        (["--supervision", "foo"], 2, "no supervision 'foo'"),
         (["--seeds", "0"], 2, "--seeds '0' names no seed"),
         (["--seeds", "5-3"], 2, "--seeds '5-3' names no seed"),
         (["--seeds", "-1"], 2, "give a count (5) or a range"),
