@@ -1,0 +1,1 @@
+"""What features and weak labels are like: nearest neighbours among rows."""
