@@ -2,56 +2,122 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from w2s_fast_cli import options as o
+from w2s_fast_cli.beside import check_format, show_tables
 from w2s_fast_cli.output import Output
 
+if TYPE_CHECKING:
+    from w2s_fast.core.rows import Row
+    from w2s_fast.core.summary import Group, Systems, Table
+    from w2s_fast.methods.results import Results
+
 app = typer.Typer(pretty_exceptions_enable=False)
+RECIPE = "recipe:"
+TUNING = ("lodo",)
 
 
 @app.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="Results file (JSONL) that `train` or `demo` wrote.")],
+    results: Annotated[Path, typer.Argument(help="Results file (JSONL) that `train`, `sweep` or `recipe` wrote.")],
     selection: Annotated[str, typer.Option(help="last, weak_val, oracle or test_best.")] = "last",
     format: Annotated[str, typer.Option(help="rich, md, csv or latex.")] = "rich",
+    tune: Annotated[
+        str | None, typer.Option(help="lodo: each method's configuration by the other domains' hold-val truth.")
+    ] = None,
+    against: Annotated[str | None, typer.Option(help="recipe:NAME: beside that recipe's paper numbers.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Also draw accuracies and intervals to this SVG file.")] = None,
     json: o.Json = False,
 ) -> None:
     """Print the table of a results file, with PGR and 95 % intervals where the predictions were kept beside it.
 
+    --tune lodo leaves one domain out: it reports every domain with the configuration that is best on the others, picked
+    from equally many configurations per method.
+
     Example: w2s-fast report w2s_runs/results.jsonl --format md
     """
     from w2s_fast.core.errors import UsageError, nearest
-    from w2s_fast.core.rows import read
-    from w2s_fast.methods.results import Results
+    from w2s_fast.methods.presets import unverified
+    from w2s_fast.recipes.run import by_group
     from w2s_fast.report import picture as drawing
-    from w2s_fast.report import tables
+    from w2s_fast.report import tables as writing
 
     out = Output(json=json)
-    torn: list[str] = []
-    predictions = results.with_name(f"{results.name}.preds")
-    if predictions.exists() or not results.exists():
-        found = Results.load(results, torn=torn)
+    o.check_selection(selection)
+    if tune not in (None, *TUNING):
+        raise UsageError(f"unknown tuning {tune!r}{nearest(str(tune), TUNING)}")
+    known = ("rich", "md", "csv") if against is not None else ("rich", "md", "csv", "latex")
+    check_format(format, known)
+    found = _load(results, out)
+    rows, systems, notes = found.rows, by_group(found, selection=selection), ()
+    if tune is not None:
+        rows, systems, notes = _tuned(rows, systems, selection=selection)
+    doubtful = unverified(found.rows)
+    if against is not None:
+        if picture is not None:
+            raise UsageError("--picture draws a whole results file; leave out --against")
+        from w2s_fast.recipes.recipe import Recipe
+        from w2s_fast.recipes.run import tables_against
+
+        if not against.startswith(RECIPE):
+            raise UsageError(f"--against {against!r}: write recipe:NAME (all: w2s-fast recipe ls)")
+        recipe = Recipe.read(against.removeprefix(RECIPE))
+        compared = tables_against(recipe, rows, systems, selection=selection, unverified=doubtful)
+        show_tables(out, [_noted(table, notes) for table in compared], format=format)
+        return
+    if tune is None:
+        table = found.table(selection=selection)
     else:
-        found = Results(rows=list(read(results, torn=torn)))
-        out.say(f"there are no kept predictions in {predictions}: the table has no intervals")
-    for remark in torn:
-        out.say(remark)
-    table = found.table(selection=selection)
-    writers = {"md": tables.to_markdown, "csv": tables.to_csv, "latex": tables.to_latex}
+        from w2s_fast.core.summary import group_names, group_of, summarise
+
+        names = group_names(map(group_of, rows))
+        kept = {names[group]: one for group, one in systems.items()}
+        table = _noted(summarise(rows, kept, selection=selection, unverified=doubtful), notes)
+    writers = {"md": writing.to_markdown, "csv": writing.to_csv, "latex": writing.to_latex}
     if json:
         out.lines(table.records())
     elif format == "rich":
         out.table(table)
-    elif format in writers:
-        print(writers[format](table))
     else:
-        raise UsageError(f"unknown format {format!r}{nearest(format, ('rich', *writers))}")
+        print(writers[format](table))
+    if notes and (json or format == "csv"):
+        for note in notes:
+            out.say(note)
     if picture is not None:
         with o.writing(picture, "--picture"):
             picture.write_text(drawing.to_svg(table), encoding="utf-8")
         out.say(f"picture: {picture}")
+
+
+def _load(path: Path, out: Output) -> Results:
+    from w2s_fast.core.rows import read
+    from w2s_fast.methods.results import Results
+
+    torn: list[str] = []
+    predictions = path.with_name(f"{path.name}.preds")
+    if predictions.exists() or not path.exists():
+        found = Results.load(path, torn=torn)
+    else:
+        found = Results(rows=list(read(path, torn=torn)))
+        out.say(f"there are no kept predictions in {predictions}: the table has no intervals")
+    for remark in torn:
+        out.say(remark)
+    return found
+
+
+def _tuned(
+    rows: list[Row], systems: dict[Group, Systems], *, selection: str
+) -> tuple[list[Row], dict[Group, Systems], tuple[str, ...]]:
+    from w2s_fast.core.summary.tuning import leave_one_domain_out
+
+    tuned = leave_one_domain_out(rows, systems, selection=selection)
+    return tuned.rows, tuned.systems, tuned.notes
+
+
+def _noted(table: Table, notes: tuple[str, ...]) -> Table:
+    return replace(table, notes=(*notes, *table.notes))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
@@ -14,13 +14,22 @@ from w2s_fast_cli.output import DONE_IN_PART, Output
 if TYPE_CHECKING:
     from w2s_fast.core.rows import Row
     from w2s_fast.methods.results import Results
-    from w2s_fast.methods.study import Study
 
 DEFAULT_OUT = Path("w2s_runs") / "results.jsonl"
 
 
+class Fitted(Protocol):
+    """A `Study`, or what is checked and fitted like one."""
+
+    def check(self, **arguments: Any) -> None: ...
+
+    def fit(
+        self, *, say: Callable[[str], None], on_progress: Callable[[str, int, int], None], **arguments: Any
+    ) -> Iterator[Results]: ...
+
+
 def run_study(
-    study: Study,
+    study: Fitted,
     arguments: Mapping[str, Any],
     *,
     say: Output,

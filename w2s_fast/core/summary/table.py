@@ -41,7 +41,7 @@ EMPTY = Cell()
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """What a column holds: `kind` is `accuracy` or `printed` (in percent; a paper's with its decimals), `ratio`, `count`."""
+    """What a column holds: `kind` is `accuracy` or `printed` (a paper's) in percent, `ratio` or `count`."""
 
     name: str
     title: str
