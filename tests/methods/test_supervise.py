@@ -197,3 +197,31 @@ def test_a_model_without_the_words_is_loaded_once(tmp_path: Path, monkeypatch: p
     [file] = (tmp_path / textless.FOLDER).glob("*.json")
     file.write_text("torn")
     assert note() == first and len(loads) == 3
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_more_teachers_and_their_encoders_are_joined_by_id(tmp_path: Path, broken: bool) -> None:
+    data = official(tmp_path / "p")
+    for seed in (0, 1):
+        train(data, tmp_path, seeds=[seed])
+    rows = 32
+    if broken:
+        manifest = open_manifest(data, cache=tmp_path)
+        cut(manifest, int(halves(manifest)[1][2]))
+        rows = 31
+    task = w2s.open_task(
+        data, strong="drawn:clip", weak="weak:w", teachers=["weak:w"], cache=tmp_path, options=OPTIONS,
+        drop_failed=broken,
+    )  # fmt: skip
+    assert list(task.teachers) == ["weak:w/0", "weak:w/1"] and list(task.more_teachers) == ["weak:w/1"]
+    assert list(task.weak_logits) == [0] and len(task.ids) == rows
+    assert task.open_features is not None
+    for name, logits in task.teachers.items():
+        bank = w2s.open_bank(name, data, cache=tmp_path, options=OPTIONS.in_key())
+        order = w2s.rows_of(bank, task.ids)
+        kept = bank.logits()
+        assert kept is not None and logits.equal(kept[order])
+        assert task.open_features(name).equal(bank.features()[order])
+    assert len(task.open_features("drawn:clip")) == rows
+    with pytest.raises(ModelError, match="no supervisor weak:v"):
+        w2s.open_task(data, strong="drawn:clip", weak="weak:w", teachers=["weak:v"], cache=tmp_path, options=OPTIONS)
