@@ -153,6 +153,22 @@ def test_text_feature_errors(tmp_path: Path) -> None:
         text_features(tower, ["dog", "cat " * 11])
 
 
+class Cutting:
+    """As tokenizers of Hugging Face do: cuts and pads in silence, here with the end of text (1) as padding."""
+
+    def __call__(self, texts: list[str], context_length: int) -> Tensor:
+        rows = [[*(ord(c) for c in text)][: context_length - 1] for text in texts]
+        return torch.tensor([row + [1] * (context_length - len(row)) for row in rows])
+
+
+def test_tokenizers_of_others_do_not_cut_in_silence() -> None:
+    tokens = Tokens(Cutting(), context_length=6, model="siglip")
+    assert tokens(["cat", "", "horse"]).tolist()[2] == [*map(ord, "horse"), 1]
+    for long in ("horses", "horse carriage", "x" * 99):
+        with pytest.raises(MissingText, match=rf"'{long}' has more than 6 tokens, and siglip takes 6"):
+            tokens(["cat", long])
+
+
 # ---- compacted vocabularies
 
 

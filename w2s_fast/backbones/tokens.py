@@ -13,6 +13,8 @@ from torch import Tensor
 from w2s_fast.core.errors import MissingText, ModelError
 from w2s_fast.core.hashing import digest_json
 
+_ROOM = 4
+"""A context so many times as long shows what a tokenizer cut off."""
 _PROBE = ("a photo of a cat.", "Hot-Dog's 12 naïve é_ünder score", "")
 
 
@@ -41,9 +43,12 @@ class Tokens:
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Token ids i[c, context]; `MissingText` names the text that is too long, or the token that has no row."""
         texts = list(texts)
-        for text in texts:
+        own = type(self.tokenizer).__name__ == "SimpleTokenizer"
+        for text in texts if own else ():
             self._check_length(text)
         ids = self.tokenizer(texts, context_length=self.context_length).to(torch.int64)
+        if not own:
+            self._check_cut(texts, ids)
         if self.kept is None:
             return ids
         rows = torch.searchsorted(self.kept, ids).clamp_max(len(self.kept) - 1)
@@ -55,12 +60,19 @@ class Tokens:
         return rows
 
     def _check_length(self, text: str) -> None:
-        # Only open_clip's own tokenizer cuts without a trace; others are asked for their own truncation.
-        if type(self.tokenizer).__name__ != "SimpleTokenizer":
-            return
         count = len(self.tokenizer.encode(text)) + 2
         if count > self.context_length:
             raise MissingText(f"{text!r} has {count} tokens, and {self.model} takes {self.context_length}")
+
+    def _check_cut(self, texts: Sequence[str], ids: Tensor) -> None:
+        """Whether `ids` are all that there is: in a longer context they are the same, and padding follows."""
+        length = self.context_length
+        more = self.tokenizer([*texts, ""], context_length=_ROOM * length).to(torch.int64)
+        padding = more[-1, -1]
+        whole = (more[:-1, :length] == ids).all(1) & (more[:-1, length:] == padding).all(1)
+        if not bool(whole.all()):
+            text = texts[int((~whole).nonzero()[0, 0])]
+            raise MissingText(f"{text!r} has more than {length} tokens, and {self.model} takes {length}")
 
     def _word(self, token: int) -> str:
         decoder = getattr(self.tokenizer, "decoder", None)
