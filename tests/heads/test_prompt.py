@@ -198,6 +198,21 @@ def test_half_precision(start: Start) -> None:
         assert torch.allclose(w.norm(dim=-1), torch.ones(K), atol=1e-6)
 
 
+def test_small_gradients_do_not_vanish_in_half_precision(start: Start) -> None:
+    """Those of a sure student: a class's row gets about 1e-6 of a step."""
+    half, theta = begin("prompt(blocks='fp16')", start)
+    g = torch.Generator().manual_seed(1)
+    contexts = theta["context"] + 0.05 * torch.randn(3, *theta["context"].shape, generator=g)
+    dw = torch.randn(3, K, D, generator=g) * torch.tensor([1.0, 1e-7, 0.0])[:, None, None]
+    slope = half.vjp({"context": contexts})[2](dw, None)["context"]
+    expected = begin("prompt", start)[0].vjp({"context": contexts})[2](dw, None)["context"]
+    assert [far(slope[r], expected[r]) < 0.01 for r in (0, 1)] == [True, True]
+    assert not slope[2].any() and float(expected[1].norm()) > 0
+    own = begin("prompt(blocks='fp16', csc=True)", start)
+    pulled = own[0].vjp(own[1])[2](dw[1], None)["context"]
+    assert far(pulled, begin("prompt(csc=True)", start)[0].vjp(own[1])[2](dw[1], None)["context"]) < 0.01
+
+
 def test_files(start: Start, tmp_path: Any) -> None:
     head, theta = begin("prompt(tail='.', csc=True)", start)
     save_head(tmp_path / "h", make("prompt(tail='.', csc=True)"), theta, {"classes": list(NAMES)})

@@ -13,7 +13,7 @@ from w2s_fast.core.errors import MissingText, UsageError
 from w2s_fast.core.fields import Limits
 from w2s_fast.core.prompts import POSITIONS, RANDOM_LENGTH, ClassPrompts, class_prompts
 from w2s_fast.core.protocols import Theta
-from w2s_fast.heads.head import Features, Head, Start, WeakLabels, unit
+from w2s_fast.heads.head import Features, Head, Pull, Start, WeakLabels, unit
 
 BLOCKS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 STD = 0.02
@@ -114,6 +114,19 @@ class Prompt(Head):
 
     def weights(self, theta: Theta) -> tuple[Tensor, Tensor | None]:
         return unit(self._prompts.encode(theta["context"], dtype=BLOCKS[self.blocks], chunk=self.chunk or None)), None
+
+    def vjp(self, theta: Theta) -> tuple[Tensor, Tensor | None, Pull]:
+        w, b, pull = super().vjp(theta)
+        if self.blocks != "fp16":
+            return w, b, pull
+
+        def at_unit_size(dw: Tensor, db: Tensor | None) -> Theta:
+            # a pull is linear: small gradients go through half precision at a size that does not vanish there
+            size = dw.abs().amax(dim=(-2, -1)).clamp_min(torch.finfo(dw.dtype).tiny)
+            found = pull(dw / size[..., None, None], db)
+            return {name: g * size.view(*size.shape, *[1] * (g.ndim - size.ndim)) for name, g in found.items()}
+
+        return w, b, at_unit_size
 
     @property
     def _prompts(self) -> ClassPrompts:
