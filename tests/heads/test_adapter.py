@@ -7,7 +7,7 @@ import torch
 from head_worlds import World, logits
 from torch import nn
 
-from w2s_fast.core.errors import MissingText, SpecError
+from w2s_fast.core.errors import MissingText, SpecError, UsageError
 from w2s_fast.heads import make
 from w2s_fast.heads.head import unit
 from w2s_fast.train.step import forward
@@ -79,6 +79,13 @@ def test_class_rows_come_from_weak_labels_where_there_is_no_text():
     classes = world.begin("adapter(init='weak_mean')")[1]["classes"]
     mean = world.weak.softmax(-1)[world.rows].double().T @ world.hats()[world.rows]
     assert torch.allclose(classes.double(), unit(mean), atol=1e-6)
+
+
+def test_a_bottleneck_is_no_wider_than_the_features():
+    world = World()
+    assert world.begin("adapter(rank=8)")[1]["down"].shape == (8, 8)
+    with pytest.raises(UsageError, match=r"rank=9 is more than the 8 dimensions"):
+        world.begin("adapter(rank=9)")
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,10 @@ def test_what_it_needs_is_told(tower):
         make("text_encoder").bind(narrow)
     with pytest.raises(MissingText, match="no names"):
         begin(tower, names=())
+    with pytest.raises(MissingText, match="'n02084071' is a WordNet id"):
+        begin(tower, names=("n02084071", *NAMES[1:]))
+    with pytest.raises(MissingText, match=r"class name 'Tree tree tree .* takes 12; give other names"):
+        begin(tower, names=("cat", "Clock", "fish", "Tree " + "tree " * 9))
     with pytest.raises(UsageError, match="exactly one {}"):
         begin(tower, "text_encoder(template='a photo')")
     with pytest.raises(SpecError, match="'projection'"):

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from w2s_fast.core.errors import UsageError
 from w2s_fast.core.fields import Limits
 from w2s_fast.core.protocols import Theta
 from w2s_fast.heads.head import Features, Head, Start, WeakLabels, unit
@@ -54,6 +55,11 @@ class Adapter(Head):
 
     def init(self, start: Start, *, seed: int, x: Features, rows: Tensor, supervision: WeakLabels) -> Theta:
         rank = self.rank or max(1, start.d // REDUCTION)
+        if rank > start.d:
+            raise UsageError(
+                f"head {self.name!r}: rank={rank} is more than the {start.d} dimensions of the features, so it is no "
+                "bottleneck; take a smaller one (0 is a quarter of them)"
+            )
         generator = torch.Generator().manual_seed(seed)
         down = _uniform(rank, start.d, generator)
         up = _uniform(start.d, rank, generator)

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from w2s_fast.core.errors import MissingText, UsageError
 from w2s_fast.core.fields import Limits
+from w2s_fast.core.prompts import spoken, tokenized
 from w2s_fast.core.protocols import TextTower, Theta
 from w2s_fast.heads.head import Features, Head, Start, WeakLabels, unit
 
@@ -66,8 +67,8 @@ class TextEncoder(Head):
                 "have no names); use prototype(init='weak_mean') or linear"
             )
         tower = start.tower
-        words = [" ".join(name.replace("_", " ").lower().split()) for name in start.names]
-        tokens = tower.tokenize([self.template.replace("{}", word) for word in words])
+        words = spoken(start.names)
+        tokens = tokenized(tower, start.names, [self.template.replace("{}", word) for word in words])
         with torch.no_grad():
             embedded, eot = tower.embed(tokens).detach(), tower.eot(tokens)
             d = tower.encode(embedded[:1], eot[:1]).shape[-1]
