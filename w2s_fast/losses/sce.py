@@ -28,7 +28,9 @@ class Sce(LogProbLoss):
     eps: Real = 1e-4
 
     limits: ClassVar[Limits] = {**Loss.limits, "a": "[0, inf)", "b": "[0, inf)", "eps": "(0, 1)"}
-    source: ClassVar[str] = "Wang et al. 2019, arXiv 1908.06112, and the authors' SCELoss-Reproduce"
+    source: ClassVar[str] = (
+        "Wang et al. 2019, arXiv 1908.06112, and its code (YisenWang/symmetric_cross_entropy_for_noisy_labels)"
+    )
     equation: ClassVar[str] = "-a sum_c w_c log p_c - b sum_c p_c log max(w_c, eps)"
     verified: ClassVar[bool] = True
 
