@@ -43,7 +43,7 @@ def report(
     """
     from w2s_fast.core.errors import UsageError, nearest
     from w2s_fast.methods.presets import unverified
-    from w2s_fast.recipes.run import by_group
+    from w2s_fast.recipes.tables import by_group
     from w2s_fast.report import picture as drawing
     from w2s_fast.report import tables as writing
 
@@ -62,7 +62,7 @@ def report(
         if picture is not None:
             raise UsageError("--picture draws a whole results file; leave out --against")
         from w2s_fast.recipes.recipe import Recipe
-        from w2s_fast.recipes.run import tables_against
+        from w2s_fast.recipes.tables import tables_against
 
         if not against.startswith(RECIPE):
             raise UsageError(f"--against {against!r}: write recipe:NAME (all: w2s-fast recipe ls)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,7 @@ from typing import Any
 from w2s_fast.backbones.weak import read_card
 from w2s_fast.core.errors import ModelError, UsageError
 from w2s_fast.core.paths import cache_root
-from w2s_fast.core.rows import Row
-from w2s_fast.core.summary import Group, Systems, Table
+from w2s_fast.core.summary import Table
 from w2s_fast.data import canonical, open_manifest
 from w2s_fast.extract.plan import kept_supervisors
 from w2s_fast.methods.presets import unverified
@@ -20,9 +19,8 @@ from w2s_fast.methods.study import Study
 from w2s_fast.methods.supervise import recipe_of, train_supervisors
 from w2s_fast.methods.task import Say
 from w2s_fast.recipes.places import placed, unplaced
-from w2s_fast.recipes.recipe import Recipe, globs
-from w2s_fast.report.beside import beside, fits
-from w2s_fast.report.matrix import matrices
+from w2s_fast.recipes.recipe import Recipe
+from w2s_fast.recipes.tables import by_group, tables_of
 
 OnProgress = Callable[[str, int, int], None]
 OF_RUN = ("model", "seeds")
@@ -130,58 +128,6 @@ class Plan:
         systems = by_group(results, selection=selection)
         doubtful = unverified(results.rows)
         return tables_of(self.recipe, self.scale, results.rows, systems, selection=selection, unverified=doubtful)
-
-
-def tables_of(
-    recipe: Recipe,
-    scale: str,
-    rows: Sequence[Row],
-    systems: Mapping[Group, Systems],
-    *,
-    selection: str = "last",
-    unverified: Collection[str] = (),
-) -> list[Table]:
-    """The tables of a recipe at one scale over any rows; errors are those of `report.beside`."""
-    published = recipe.published(scale)
-    if recipe.lines is None:
-        return [beside(rows, systems, published, selection=selection, unverified=unverified)]
-    named = {
-        axis: {label: globs(name) for label, name in names.items()}
-        for axis, names in recipe.scale(scale).labels.items()
-    }
-    return matrices(
-        rows,
-        systems,
-        title=recipe.title,
-        weak=named["weak"],
-        strong=named["strong"],
-        show=recipe.show,
-        selection=selection,
-        notes=published.notes,
-    )
-
-
-def tables_against(
-    recipe: Recipe,
-    rows: Sequence[Row],
-    systems: Mapping[Group, Systems],
-    *,
-    selection: str = "last",
-    unverified: Collection[str] = (),
-) -> list[Table]:
-    """Any rows beside a recipe's numbers: those of its real scale if there are any, else of its miniature.
-
-    Errors: `DataError` where no row belongs to a column of either.
-    """
-    fitting = [scale for scale in recipe.scales if fits(rows, recipe.published(scale))]
-    scale = next(iter(fitting or recipe.scales))
-    return tables_of(recipe, scale, rows, systems, selection=selection, unverified=unverified)
-
-
-def by_group(results: Results, *, selection: str = "last") -> dict[Group, Systems]:
-    """Correctness per group, as `report.beside` takes it."""
-    kept = results.predictions
-    return {kept[name].group: found for name, found in results.systems(selection=selection).items()}
 
 
 def _check_card(name: str, card: Mapping[str, Any], model: str, wanted: Mapping[str, Any], recipe: str) -> None:

@@ -52,7 +52,7 @@ class _Unit:
     group: Group
     domain: Domain
     systems: Mapping[str, System]
-    runs: frozenset[Run]
+    runs: set[Run]
 
 
 def method_of(name: str) -> str:
@@ -118,7 +118,7 @@ def _units(rows: Sequence[Row]) -> list[_Unit]:
     found: list[_Unit] = []
     for group, domain in zip(dict.fromkeys(map(group_of, rows)), domains(rows), strict=True):
         taught = {s.label: s for s in domain.methods if not any(_reads_truth(row) for row in s.rows.values())}
-        runs = frozenset(run for system in taught.values() for run in system.rows)
+        runs = {run for system in taught.values() for run in system.rows}
         found.append(_Unit(group=group, domain=domain, systems=taught, runs=runs))
     return found
 
