@@ -31,6 +31,20 @@ def test_cosine_and_constant():
     assert factors("linear", 1).tolist() == [0.0], "one step is all warm-up"
 
 
+def test_a_period_is_torchs_annealing_stepped_beyond_its_end():
+    optimiser = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=10)
+    rates: list[float] = []
+    for _ in range(57):
+        rates.append(annealing.get_last_lr()[0])
+        optimiser.step()
+        annealing.step()
+    assert factors("cosine(warmup=0, period=10)", 57).tolist() == pytest.approx(rates, abs=1e-12)
+    assert factors("cosine(warmup=.5, period=2)", 8).tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1, 0.5, 0, 0.5])
+    with pytest.raises(SpecError, match="outside"):
+        make_schedule("cosine(period=-1)")
+
+
 @pytest.mark.parametrize(("steps", "w"), [(190, 19), (70, 7), (30, 3), (201, 21), (1, 1), (9, 1)])
 def test_warm_up_steps_are_the_ceiling_of_a_tenth(steps, w):
     assert int(np.argmax(factors("linear", steps))) == min(w, steps - 1)

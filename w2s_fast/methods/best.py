@@ -78,12 +78,12 @@ class BestHead:
         return heads.export_classifier(self.theta, self.head, path, names=self.scored.task.classes, card=self.card)
 
 
-def classifier(head: heads.Head, theta: dict[str, Tensor]) -> nn.Module:
+def classifier(head: heads.Head, theta: dict[str, Tensor]) -> Classifier:
     """A module from the features that a head was fitted on f[b, e] to logits f[b, k], before the temperature."""
-    return _Classifier(head, theta)
+    return Classifier(head, theta)
 
 
-class _Classifier(nn.Module):
+class Classifier(nn.Module):
     """A frozen head: weights, bias and what moves its features as buffers, the head's own scaling of the features."""
 
     def __init__(self, head: heads.Head, theta: dict[str, Tensor]) -> None:
@@ -100,11 +100,15 @@ class _Classifier(nn.Module):
             self.register_buffer(f"theta{number}", theta[name].detach().clone())
 
     def forward(self, features: Tensor) -> Tensor:
+        return nn.functional.linear(self.x_scale * self.moved(features), self.get_buffer("weight"), self._bias())
+
+    def moved(self, features: Tensor) -> Tensor:
+        """phi of raw features f[b, e]: normalised where the head does so, and moved by an adapter; not yet scaled."""
         x = nn.functional.normalize(features, dim=-1) if self.unit_x else features
-        if self.head is not None:
-            theta = {name: self.get_buffer(f"theta{number}") for number, name in enumerate(self.names)}
-            x = self.head.features(theta, x)
-        return nn.functional.linear(self.x_scale * x, self.get_buffer("weight"), self._bias())
+        if self.head is None:
+            return x
+        theta = {name: self.get_buffer(f"theta{number}") for number, name in enumerate(self.names)}
+        return self.head.features(theta, x)
 
     def _bias(self) -> Tensor | None:
         return self.bias if isinstance(self.bias, torch.Tensor) else None

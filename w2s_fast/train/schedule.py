@@ -38,7 +38,22 @@ class Linear(Schedule):
         return 1 - part
 
 
+@dataclass(frozen=True, kw_only=True)
 class Cosine(Schedule):
+    """A fall to 0 over all steps; with `period` over so many steps, then up again and down, as torch has it.
+
+    torch.optim.lr_scheduler.CosineAnnealingLR(T_max=period), stepped once a batch, goes on beyond T_max steps.
+    """
+
+    period: int = 0
+    limits: ClassVar[Limits] = {**Schedule.limits, "period": "[0, inf)"}
+
+    def factor(self, step: NDArray[np.int64], steps: int) -> NDArray[np.float64]:
+        if not self.period:
+            return super().factor(step, steps)
+        w = math.ceil(self.warmup * steps - 1e-9)
+        return np.where(step < w, step / max(w, 1), self.decay((step - w) / self.period))
+
     def decay(self, part: NDArray[np.float64]) -> NDArray[np.float64]:
         return 0.5 * (1 + np.cos(np.pi * part))
 

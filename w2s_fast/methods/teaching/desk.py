@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from w2s_fast.core.errors import UsageError
+from w2s_fast.core.errors import TrainError, UsageError
 from w2s_fast.losses import Supervision, ground_truth
 from w2s_fast.methods.best import classifier
 from w2s_fast.methods.features import parts
@@ -97,7 +97,15 @@ class Desk:
         return self.once(("encoder", model), lambda: opener(model))
 
     def says(self, fit: Fit, lesson: Lesson | None = None, *, selection: str = "last") -> Tensor:
-        """Log-probabilities f[N, k] of a fitted head on every row, at its own temperature."""
+        """Log-probabilities f[N, k] of a fitted head on every row, at its own temperature.
+
+        `TrainError` if the fit diverged.
+        """
+        if selection not in fit.theta:
+            raise TrainError(
+                f"{self.task.data}: a student that was to teach has no parameters under {selection!r} ({fit.status}); "
+                "take a smaller learning rate (--lr)"
+            )
         module = classifier(fit.head, fit.theta[selection])
         tau = fit.resolved.get("tau_s") or 1.0
         features = self.task.features if lesson is None or lesson.features is None else lesson.features
