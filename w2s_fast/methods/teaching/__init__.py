@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 SUPERVISIONS: dict[str, str] = {
     "weak": "w2s_fast.methods.teaching.plain:WeakLabels",
     "gt": "w2s_fast.methods.teaching.plain:GroundTruth",
+    "csl": "w2s_fast.methods.teaching.csl:CSL",
+    "smooth": "w2s_fast.methods.teaching.graph:Smooth",
+    "knn_relabel": "w2s_fast.methods.teaching.graph:KnnRelabel",
+    "two_stage": "w2s_fast.methods.teaching.two_stage:TwoStage",
+    "channel_em": "w2s_fast.methods.teaching.channel:ChannelEm",
+    "fused": "w2s_fast.methods.teaching.fused:Fused",
+    "fusion": "w2s_fast.methods.teaching.fused:Fusion",
+    "self_train": "w2s_fast.methods.teaching.self_training:SelfTrain",
+    "retrain_confident_like": "w2s_fast.methods.teaching.self_training:RetrainConfidentLike",
+    "bootstrap": "w2s_fast.methods.teaching.bootstrap:Bootstrap",
+    "salience": "w2s_fast.methods.teaching.saliency:Salience",
+    "gt_salience": "w2s_fast.methods.teaching.saliency:GtSalience",
+    "adapted": "w2s_fast.methods.teaching.adapted:Adapted",
+    "simulate": "w2s_fast.methods.teaching.simulation:Simulate",
+    "gt_noise": "w2s_fast.methods.teaching.simulation:GtNoise",
 }
 """Name -> "module:attribute" of a `teaching.Teaching`; others may add to the entry-point group below."""
 GROUP = "w2s_fast.supervisions"

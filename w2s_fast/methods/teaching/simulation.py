@@ -1,0 +1,114 @@
+"""Are weak errors easy to imitate: students who see the weak model's output, errors of another kind, imitability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import pad
+
+from w2s_fast.core.fields import Limits
+from w2s_fast.methods.teaching.relabel import one_hot, relabelled, share_right, weak_log_probs
+from w2s_fast.methods.teaching.teaching import Lesson, Lessons, Pupil, Taught, Teaching
+
+if TYPE_CHECKING:
+    from w2s_fast.methods.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulate(Teaching):
+    """Weak labels for a student whose features hold the weak model's own probabilities.
+
+    scale: s; 0 gives the same student without them. Features are unit rows; text features get zeros. The weak model is
+    asked about test images too, so the head cannot be taken out.
+    """
+
+    scale: float = 1.0
+
+    limits: ClassVar[Limits] = {"scale": "[0, inf)"}
+    source: ClassVar[str] = "Burns et al. 2023 (arXiv 2312.09390), simulation difficulty, on features"
+    equation: ClassVar[str] = "x' = [x_hat, s softmax(z_w)]"
+    verified: ClassVar[bool] = False
+
+    def lessons(self, pupil: Pupil) -> Lessons:
+        task, desk = pupil.task, pupil.desk
+        features = desk.once(
+            (self, pupil.weak_seed),
+            lambda: torch.cat([desk.unit_features(), self.scale * weak_log_probs(pupil).exp()], dim=1),
+        )
+        text = None
+        if task.text is not None:
+            given, k = task.text, len(task.classes)
+            text = desk.once("padded text", lambda: pad(given, (0, k)))
+        lesson = Lesson(supervision=pupil.weak, features=features, text=text)
+        (fit,) = yield [lesson]
+        return Taught(fit=fit, lesson=lesson)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GtNoise(Teaching):
+    """Hard weak labels whose errors are moved to other rows of hold-train, at the same accuracy.
+
+    kind: `weak`, the errors as they are; `random`, as many rows drawn at random, each with a wrong class drawn at
+    random; `confusion`, weak labels exchanged at random among the rows of one true class, which keeps the confusion
+    matrix. Which rows are errors is read from ground truth, so rows say so. Draws depend on the run seed and `draw`.
+    Rows without a known label, and all outside hold-train, keep their weak labels.
+    """
+
+    kind: str = "random"
+    draw: int = 0
+
+    limits: ClassVar[Limits] = {"kind": ("weak", "random", "confusion"), "draw": "[0, inf)"}
+    source: ClassVar[str] = "Burns et al. 2023 (arXiv 2312.09390), simulation difficulty, by exchange of errors"
+    equation: ClassVar[str] = "w = onehot(y_noisy), the share of y_noisy = y being that of argmax z_w = y"
+    verified: ClassVar[bool] = False
+    truth: ClassVar[bool] = True
+
+    def lessons(self, pupil: Pupil) -> Lessons:
+        rows = pupil.split.train
+        truth = np.asarray(pupil.task.manifest.labels)[rows]
+        said = weak_log_probs(pupil)[torch.from_numpy(rows)].argmax(-1).numpy()
+        k = len(pupil.task.classes)
+        seed = int(torch.randint(2**62, (1,), generator=pupil.generator(f"gt_noise {self.kind} {self.draw}")))
+        labels = exchanged(said, truth, k=k, kind=self.kind, rng=np.random.default_rng(seed))
+        made = relabelled(pupil, rows, one_hot(torch.from_numpy(labels), k))
+        lesson = Lesson(supervision=made)
+        (fit,) = yield [lesson]
+        detail = {
+            "stage": self.kind,
+            "acc_labels": share_right(pupil, made.weak, rows),
+            "same_as_weak": float((labels == said).mean()),
+        }
+        return Taught(fit=fit, lesson=lesson, details=(detail,))
+
+
+def exchanged(
+    said: NDArray[np.int64], truth: NDArray[np.int64], *, k: int, kind: str, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Labels i[n] as right as `said` i[n] is against `truth` i[n] (-1 unknown), with errors of the kind asked for."""
+    labels, known = said.copy(), np.flatnonzero(truth >= 0)
+    if kind == "random":
+        labels[known] = truth[known]
+        wrong = rng.choice(known, size=int((said[known] != truth[known]).sum()), replace=False)
+        labels[wrong] = (truth[wrong] + rng.integers(1, k, size=len(wrong))) % k
+    elif kind == "confusion":
+        for c in range(k):
+            mine = np.flatnonzero(truth == c)
+            labels[mine] = rng.permutation(said[mine])
+    return labels
+
+
+def imitability(task: Task, *, seeds: int | Sequence[int] = 1, head: str = "linear", loss: str = "ce") -> float:
+    """How often a student of the weak labels says what the weak model says, on test images it never saw; mean of runs.
+
+    The share of argmax p_w that the strong features predict, with whatever errors it holds; reads no ground truth.
+    """
+    from w2s_fast.methods.fit import fit
+
+    results = fit(task, loss=loss, head=head, seeds=seeds, references=False)
+    found = [row.get("agreement") for row in results.rows if row.get("selection") == "last"]
+    return float(np.mean([value for value in found if value is not None]))
