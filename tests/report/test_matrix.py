@@ -12,7 +12,11 @@ from w2s_fast.report.matrix import matrices
 
 WEAK = {"small": ("weak:small", "weak:small/@*"), "large": ("weak:large",), "never run": ("weak:none",)}
 STRONG = {"B/32": ("open_clip:B-32/openai", "open_clip:B-32/@*"), "L/14": ("open_clip:L-14",)}
-PAIRS = {("small", "B/32"): "open_clip:B-32/@/file", ("small", "L/14"): "open_clip:L-14", ("large", "B/32"): "open_clip:B-32/openai"}  # fmt: skip
+PAIRS = {
+    ("small", "B/32"): "open_clip:B-32/@/file",
+    ("small", "L/14"): "open_clip:L-14",
+    ("large", "B/32"): "open_clip:B-32/openai",
+}
 
 
 @pytest.fixture(scope="module")
