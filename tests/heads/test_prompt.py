@@ -245,6 +245,10 @@ def test_what_is_refused(start: Start, tower: Any) -> None:
         at("prompt", names=(*NAMES[:-1], "cat cat cat cat cat cat cat"))
     with pytest.raises(MissingText, match="class name 'zebra'.*vocabulary"):
         at("prompt", names=(*NAMES[:-1], "zebra"))
+    with pytest.raises(MissingText, match=r"the context 'zebra of': 'zebra' has the token .* lacks; give other words"):
+        at("prompt(words='zebra of')")
+    with pytest.raises(MissingText, match=r"takes 12; give other names with --class-names FILE, a shorter prompt, or"):
+        at("prompt", names=(*NAMES[:-1], "cat cat cat cat cat cat cat"))
     with pytest.raises(UsageError, match="has 4 tokens, and m=3"):
         at("prompt(m=3)")
     with pytest.raises(UsageError, match="gives 128 dimensions and the features have 64"):

@@ -39,7 +39,8 @@ def tokenized(tower: TextTower, names: Sequence[str], texts: Sequence[str]) -> T
                 tower.tokenize([text])
             except MissingText as error:
                 raise MissingText(
-                    f"class name {name!r}: {error}; give other names with --class-names FILE, or use init='weak_mean'"
+                    f"class name {name!r}: {error}; give other names with --class-names FILE, a shorter prompt, or a "
+                    "head without text, such as prototype(init='weak_mean')"
                 ) from None
         raise
 
@@ -170,14 +171,14 @@ def _measured(tower: TextTower, words: str) -> tuple[int, int]:
     first = words.split()[0]
     if len(words.split()) + 2 > tower.context_length:
         raise _too_long(tower, len(words.split()))
-    once, twice, thrice = tower.tokenize([" ".join([first] * n) for n in (1, 2, 3)]).tolist()
-    lead = 2 * _common(once, twice) - _common(twice, thrice)
     try:
+        once, twice, thrice = tower.tokenize([" ".join([first] * n) for n in (1, 2, 3)]).tolist()
+        lead = 2 * _common(once, twice) - _common(twice, thrice)
         alone, more = tower.tokenize([words, f"{words} {first}"]).tolist()
     except MissingText as error:
         if "tokens, and" in str(error):
             raise _too_long(tower, len(words.split())) from None
-        raise
+        raise MissingText(f"the context {words!r}: {error}; give other words") from None
     return lead, _common(alone, more) - lead
 
 
