@@ -133,12 +133,12 @@ def test_a_fixed_beta_is_the_control():
 
 
 def test_logconf_of_eleuther_by_hand():
-    """Two classes: log-odds (2, 0, 1) less their mean 1; the student's median is .5, rows from .5 on are class 0."""
+    """Two classes: log-odds (2, 0, 1) less their mean 1; the student's median is .6, rows from .6 on are class 0."""
     weak = torch.tensor([[2.0, 0.0], [0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
-    p = torch.tensor([0.3, 0.5, 0.9], dtype=torch.float64)
+    p = torch.tensor([0.3, 0.6, 0.9], dtype=torch.float64)
     w = [1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1)), 0.5]
     soft = [-a * math.log(b) - (1 - a) * math.log(1 - b) for a, b in zip(w, p.tolist(), strict=True)]
-    own = [-math.log(0.7), -math.log(0.5), -math.log(0.9)]
+    own = [-math.log(0.7), -math.log(0.6), -math.log(0.9)]
     for t, a in ((0.0, 0.0), (0.1, 0.25), (0.2, 0.5), (0.9, 0.5)):
         found = value("logconf_eleuther", pairs(p), weak, t)
         assert found == [close((1 - a) * s + a * o) for s, o in zip(soft, own, strict=True)]
