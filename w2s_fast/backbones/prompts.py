@@ -41,7 +41,8 @@ def encode_prompts(
     context: learned vectors f[*r, M, w], or f[*r, k, M, w] for one context per class (csc); leads *r are prompts that
     share the call. names: k class names, or what `class_prompts` made of them once, which saves tokenizing them every
     step (then position, end and csc are its own). position: of the name, `end`, `middle`, `front`; end: text after it.
-    dtype, chunk: see `OpenClipText.encode`. Differentiable in `context`; equal to CoOp's pass over all 77 positions, of
+    dtype, chunk: see `OpenClipText.encode`. float16 loses small gradients, as everywhere: scale the loss up before
+    `backward` (the `prompt` head does). Differentiable in `context`; equal to CoOp's pass over all 77 positions, of
     which only those are computed that the features depend on, and those that all classes share once. Errors:
     `UsageError` for a context of a wrong shape or too long, or no names; `MissingText` for a name that is too long.
 
