@@ -93,6 +93,9 @@ def _check_type(field: Field[Any], value: Any, *, real: bool, label: str) -> Non
         fits, kind = isinstance(value, int) and not isinstance(value, bool), "a whole number"
     elif isinstance(default, str):
         fits, kind = isinstance(value, str), "a string"
+        if "float" in str(field.type):
+            fits = fits or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
+            kind = "a string or a finite number"
     else:
         return
     if not fits:

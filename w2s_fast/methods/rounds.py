@@ -94,7 +94,7 @@ class _Job:
         if lesson.key is None:
             return None
         loss = method.loss_identity if lesson.loss is None else lesson.loss
-        settings = (self.arm.settings, tuple(sorted(lesson.settings.items())))
+        settings = replace(self.arm.settings, **lesson.settings)
         return (lesson.key, lesson.head or method.head, loss, settings, self.arm.seed, self.split.digest, lesson.scored)
 
 

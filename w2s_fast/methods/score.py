@@ -237,7 +237,7 @@ def _row(one: Scored, selection: str, context: _Context, *, run_id: str, precisi
         lr=resolved.get("lr"),
         warmup=resolved.get("warmup"),
         weight_decay=arm.settings.weight_decay,
-        epochs=fit.run.epochs,
+        epochs=arm.settings.epochs or fit.run.epochs,
         batch_size=resolved.get("batch_size"),
         order=resolved.get("order"),
         tau_s=resolved.get("tau_s"),
