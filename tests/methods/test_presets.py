@@ -16,7 +16,7 @@ from w2s_fast.backbones.text import text_features
 from w2s_fast.core.errors import MissingText, SpecError, UsageError
 from w2s_fast.heads import find as find_head
 from w2s_fast.methods import METHODS
-from w2s_fast.methods.presets import describe, find, resolve, unverified
+from w2s_fast.methods.presets import WEAK, describe, find, resolve, unverified
 from w2s_fast.methods.sweep import Sweep, shipped
 from w2s_fast.methods.task import Task
 
@@ -43,8 +43,8 @@ def with_tower() -> Task:
     )
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_fits_under_its_name(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in METHODS if find(name).supervision == WEAK])
+def test_every_method_of_one_weak_model_fits_under_its_name(name: str) -> None:
     method = find(name)
     assert method.name == name and method.source
     epochs = 12 if "+lp" in name else 2  # others start from text
