@@ -55,6 +55,9 @@ SPECS = [
     "sce(a=2, tau_s=.3)",
     "edl",
     "edl(gamma=.1, lam=2, tau_s=.5)",
+    "raven",
+    "raven(base='adapt_conf(T=2)', tau_s=.5, tau_w=2)",
+    "raven(base='reverse_kl')",
     "dkd",
     "dkd(alpha=3, beta=.5, T=4, tau_s=.3)",
     "dkd(target='weak', tau_w=2)",
@@ -160,6 +163,7 @@ STACKS = [
     ["sce", "sce(eps=.1)", "sce(tau_w=3)"],
     ["sce(a=1, b=2)", "sce(a=2, b=0)", "sce(a=.5, b=.5, tau_s=.2)"],
     ["edl", "edl(gamma=.9)", "edl(lam=3, tau_s=.2)"],
+    ["raven", "raven(agree=.5)", "raven(lr_v=.1, tau_s=.2, tau_w=3)"],
     ["dkd", "dkd(alpha=3, T=4)", "dkd(beta=.1, tau_w=3, tau_s=.3)"],
 ]
 

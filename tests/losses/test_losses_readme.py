@@ -35,6 +35,7 @@ TESTS = {
     "gce": "test_gce_tends_to_cross_entropy",
     "sce": "test_sce_by_the_number_of_classes",
     "edl": "test_evidence_by_hand",
+    "raven": "test_raven_by_hand",
     "dkd": "test_dkd",
     "brier": "test_brier",
 }

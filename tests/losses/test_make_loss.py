@@ -165,6 +165,7 @@ def test_the_table_of_losses_has_its_parameters_and_defaults():
         "gce": {"q": 0.7},
         "sce": {"a": None, "b": None, "eps": 1e-4},
         "edl": {"gamma": 0.5, "lam": 1.0},
+        "raven": {"base": "kd", "lr_v": 1e-3, "agree": 0.1},
         "dkd": {"alpha": 1.0, "beta": 2.0, "T": 1.0, "target": "labels"},
     }
     records = {r["name"]: r for r in losses.describe()}
@@ -175,6 +176,7 @@ def test_the_table_of_losses_has_its_parameters_and_defaults():
         "prior_product": ["prior"],
         "prior_anchor": ["prior"],
         "edl": ["teachers"],
+        "raven": ["teachers"],
         "dkd": ["labels"],
     }
     assert all(r["verified"] != name.endswith("_like") for name, r in records.items())

@@ -114,6 +114,37 @@ def edl(z, weak, t, gamma=0.5, lam=1.0, **_):
     )
 
 
+def raven(z, weak, t, memory=None, base="kd", lr_v=1e-3, agree=0.1, tau_w=1.0, tau_s=1.0, **rest):
+    """The weights take their step when the next batch comes, as their gradient is there only after `backward`."""
+    from naive import LOSSES
+
+    from w2s_fast.core.specs import parse
+
+    teachers = weak if weak.ndim == 3 else weak[:, None]
+    held = {} if memory is None else memory
+    v = held.get("v")
+    if v is None:
+        v = torch.full((teachers.shape[1],), 1 / teachers.shape[1], dtype=z.dtype, requires_grad=True)
+    elif held["moves"]:
+        v = (v.detach() - lr_v * v.grad).clamp(min=1e-6)
+        v = (v / v.sum()).requires_grad_()
+    else:
+        v = v.detach().clone().requires_grad_()
+    held.update(v=v, moves=t >= agree)
+    mixed = sum(v[m] * soft(teachers[:, m], tau_w) for m in range(len(v)))
+    mixed = mixed / mixed.sum(1, keepdim=True)
+    spec = parse(base)
+    own = held.setdefault("base", {})
+    args = {"tau_s": tau_s, **rest, **spec.args}
+    value = LOSSES[spec.name](z, mixed.detach().log(), t, memory=own, **args)
+    chase = -(mixed * z.detach().log_softmax(1)).sum(1)
+    value = value + chase - chase.detach()
+    if t < agree:
+        alike = [len({int(w.argmax()) for w in theirs}) == 1 for theirs in teachers]
+        value = value * torch.tensor(alike, dtype=z.dtype)
+    return value
+
+
 def dkd(z, weak, t, labels=None, alpha=1.0, beta=2.0, T=1.0, target="labels", tau_w=1.0, **_):
     """With the target's logit lowered by 1000, as the published code has it."""
     y = weak.argmax(1) if target == "weak" else labels
@@ -149,6 +180,7 @@ MORE = {
         prior_anchor,
         logconf_eleuther,
         edl,
+        raven,
         dkd,
     )
 }

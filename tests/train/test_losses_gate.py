@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,6 +49,7 @@ LOSSES = [
     "dkd",
     "dkd(alpha=.5, beta=3, T=4)",
     "dkd(target='weak', T=2)",
+    "raven",
 ]
 HEADS = ("linear", "prototype(init_norm=3, tau_s=.1)")
 
@@ -114,6 +116,25 @@ def test_evidence_takes_several_teachers(monkeypatch):
         "fp64", runs=runs_of(["edl", "edl(lam=.3)"], ["linear"]), splits=[thirds(t.n, 70)] * 2, sups=[t.sup] * 2, t=t
     )
     assert max(max(w) for w in worst.values()) < 1e-10
+
+
+def test_learned_mixtures_of_teachers(monkeypatch):
+    """Weights that are learned beside the head, in stacks of unlike runs; bases with memory, priors and labels."""
+    t, sups, splits = world(7)
+    several = task(m=3, seed=7)
+    sups = [replace(s, weak=several.weak) for s in sups]
+    together(monkeypatch)
+    losses = [
+        "raven",
+        "raven(lr_v=.3, agree=0)",
+        "raven(lr_v=2, agree=.5, tau_w=2)",
+        "raven(base='logconf_eleuther(buffer=20, warmup=0)', lr_v=.3)",
+        "raven(base='prior_anchor', lr_v=.3, agree=.3)",
+        "raven(base='dkd', lr_v=.3, agree=.3)",
+    ]
+    runs = runs_of(losses)
+    worst = distances("fp64", runs=runs, splits=splits, sups=sups, t=t)
+    assert not {str(runs[i]): w for i, w in worst.items() if w[0] > 1e-10 or w[1] > 1e-10}
 
 
 @pytest.mark.parametrize(("loss", "word"), [("dkd", "labels"), ("prior_product", "prior"), ("prior_anchor", "prior")])

@@ -43,6 +43,7 @@ LOSSES: dict[str, str] = {
     "gce": "w2s_fast.losses.hard:Gce",
     "sce": "w2s_fast.losses.sce:Sce",
     "edl": "w2s_fast.losses.edl:Edl",
+    "raven": "w2s_fast.losses.raven:Raven",
     "dkd": "w2s_fast.losses.dkd:Dkd",
     "brier": "w2s_fast.losses.brier:Brier",
 }
@@ -101,11 +102,14 @@ def make(loss: str | Spec | Loss | Callable[..., Any]) -> Loss:
     from w2s_fast.losses.loss import Loss
     from w2s_fast.losses.weak import CallableLoss
 
-    if isinstance(loss, Loss):
-        return check(loss, what="loss")
-    if isinstance(loss, str | Spec):
-        spec = parse(loss)
-        return build(find(spec.name), spec, what="loss")
+    if isinstance(loss, Loss | str | Spec):
+        made = (
+            check(loss, what="loss")
+            if isinstance(loss, Loss)
+            else build(find(parse(loss).name), parse(loss), what="loss")
+        )
+        made.check()
+        return made
     if isinstance(loss, type) or not callable(loss):
         raise UsageError(f"{loss!r} is not a loss: give a name such as 'kd', a Loss, or a function (z, weak, batch)")
     return CallableLoss(fn=loss)

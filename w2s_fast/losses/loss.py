@@ -37,6 +37,9 @@ class Loss:
     verified: ClassVar[bool] = False
     default_head: ClassVar[str | None] = None
 
+    def check(self) -> None:
+        """Raise `SpecError` for parameters that do not fit each other, where specs are parsed."""
+
     @property
     def mixes_rows(self) -> bool:
         """Whether a row's value depends on the other rows of its batch, so that a batch must not be cut into chunks."""

@@ -182,6 +182,11 @@ class Live:
         """A copy of one run's parameters, without lead."""
         return {name: p[r].detach().clone() for name, p in self.theta.items()}
 
+    def learned(self, r: int) -> dict[str, NDArray[np.float64]]:
+        """What one run's loss has learned beside the head."""
+        part = next(s for s in self.slices if s.start <= r < s.stop)
+        return {name: part.memory[name][r - part.start].detach().double().cpu().numpy() for name in part.learns}
+
     def keep(self, places: Sequence[int]) -> None:
         """Let all runs but those at `places` (ascending) leave."""
         memories = split_memory(self.slices)

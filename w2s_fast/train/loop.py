@@ -74,12 +74,12 @@ def _train(world: World, stack: Sequence[Setup], selections: tuple[str, ...]) ->
         _predict(live, [(r, tracks[r]) for r, fine_to_end in ended if fine_to_end])
         clock = _share(tracks, "evaluate", clock)
         kernels = live.kernels
-        leaving = [(live.setups[r], tracks[r], fine_to_end) for r, fine_to_end in ended]
+        leaving = [(live.setups[r], tracks[r], fine_to_end, live.learned(r)) for r, fine_to_end in ended]
         if ended:
             live.keep(staying)
             tracks = [tracks[r] for r in staying]
-        for setup, track, fine_to_end in leaving:
-            yield _finish(setup, track, epoch, fine_to_end, world, kernels)
+        for setup, track, fine_to_end, learned in leaving:
+            yield replace(_finish(setup, track, epoch, fine_to_end, world, kernels), learned=learned)
         # the consumer's time between two fits is not ours
         clock = time.perf_counter() if leaving else clock
         epoch += 1

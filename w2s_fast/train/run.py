@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any, Protocol
 
@@ -66,7 +66,8 @@ class Fit:
     predicted (class numbers int32 of the test rows) are keyed by selection, curves (float64[epochs + 1], NaN where
     undefined) by `loss`, `agree_val`, `acc_val`, `agree_test`, `acc_test`. seconds: this run's share of `load` (tables
     to the device, once a call), `compile`, `train`, `evaluate`, and `total` of the last three. resolved: what defaults
-    became. notes: why a selection is absent. stack: the number of the stack in which it was trained.
+    became. notes: why a selection is absent. stack: the number of the stack in which it was trained. learned: what the
+    loss learned beside the head, at the end, such as the weights of its teachers.
     """
 
     index: int
@@ -81,6 +82,7 @@ class Fit:
     resolved: dict[str, Any]
     notes: tuple[str, ...] = ()
     stack: int = 0
+    learned: dict[str, NDArray[np.float64]] = field(default_factory=dict[str, NDArray[np.float64]])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
