@@ -25,9 +25,10 @@ SEEN: list[Any] = []
 
 @dataclass(frozen=True, kw_only=True)
 class Twice(Teaching):
-    """A student of a student, on every other row, scaled."""
+    """A student of a student, on every other (third, ...) row, of moved features."""
 
     scale: float = 1.0
+    every: int = 2
     shared: bool = False
     transductive: bool = False
 
@@ -48,26 +49,30 @@ class Twice(Teaching):
         )
         (fit,) = yield [first]
         SEEN.append((pupil.arm.method.name, fit))
-        rows = pupil.split.train[::2]
+        rows = pupil.split.train[:: self.every]
         own = pupil.desk.supervision(pupil.desk.says(fit))
         lesson = Lesson(
             supervision=own,
             train=rows,
-            features=self.scale * pupil.desk.features(),
-            move=_Scaled(self.scale),
+            features=_moved(pupil.desk.features(), self.scale),
+            move=_Move(self.scale),
             text=pupil.task.text,
         )
         (student,) = yield [lesson]
         return Taught(fit=student, lesson=lesson, details=({"stage": 1, "keep_rate": 0.5, "acc_teacher": 0.25},))
 
 
-class _Scaled(nn.Module):
+def _moved(x: torch.Tensor, scale: float) -> torch.Tensor:
+    return scale + x.flip(-1)
+
+
+class _Move(nn.Module):
     def __init__(self, scale: float) -> None:
         super().__init__()
         self.scale = scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.scale * x
+        return _moved(x, self.scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +118,7 @@ def test_a_second_round_is_taught_by_the_first() -> None:
         # the same by hand: the engine alone, on the first student's log-probabilities
         by_hand = next(
             rounds.fit_heads(
-                3 * task.features,
+                _moved(task.features, 3.0),
                 [rounds.run_of(Spec(name="linear"), Spec(name="kd"), one.arm.settings, seed=one.arm.seed, split=0,
                                supervision=0)],
                 splits=[type(one.split)(**{**vars(one.split), "train": rows})],
@@ -148,6 +153,13 @@ def test_lessons_of_one_key_are_fitted_once() -> None:
     SEEN.clear()  # also where one of them asks in a later round
     w2s.fit(task, method="kd+lp", supervision="twice(shared=True)", seeds=2, lr=[0.01, 0.02], **SHORT)
     assert len({id(fit) for _, fit in SEEN}) == 4, "other settings are another fit"
+
+
+def test_arms_of_one_seed_may_train_on_other_rows() -> None:
+    task = student_world()
+    results = w2s.fit(task, method="kd+lp", supervision=["twice(every=2)", "twice(every=3)"], seeds=1, **SHORT)
+    n = len(task.splits(seed=0).train)
+    assert [one.fit.resolved["n_train"] for one in results.fits] == [-(-n // 2), -(-n // 3)]
 
 
 def test_transductive_students_are_ranked_apart() -> None:
