@@ -54,7 +54,7 @@ class Twice(Teaching):
         lesson = Lesson(
             supervision=own,
             train=rows,
-            features=_moved(pupil.desk.features(), self.scale),
+            features=pupil.desk.once(("moved", self.scale), lambda: _moved(pupil.desk.features(), self.scale)),
             move=_Move(self.scale),
             text=pupil.task.text,
         )
