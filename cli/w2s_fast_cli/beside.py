@@ -27,11 +27,11 @@ def show_tables(say: Output, tables: Sequence[Table], *, format: str = "rich") -
     from w2s_fast.report.tables import to_csv, to_markdown
 
     check_format(format)
-    for table in tables:
+    for number, table in enumerate(tables):
         if say.json:
             say.lines(table.records())
         elif format == "csv":
-            print(to_csv(table), end="")
+            print("\n" * (number > 0) + to_csv(table), end="")
         else:
             for one in _readable(table):
                 if format == "md":

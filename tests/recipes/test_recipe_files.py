@@ -18,7 +18,7 @@ NAMES = shipped()
 
 
 def test_every_table_of_the_papers_has_a_recipe() -> None:
-    wanted = {f"cpl_table{n}" for n in (1, 3, 4, 5, 6, 7)} | {"cpl_figure2", "openai_vision", "pgr_matrix"}
+    wanted = {f"cpl_table{n}" for n in (1, 3, 4, 5, 6, 7)} | {"cpl_figure2", "csl", "openai_vision", "pgr_matrix"}
     assert wanted <= set(NAMES)
 
 
@@ -52,7 +52,9 @@ def test_methods_and_columns_are_known(name: str, scale: str) -> None:
     recipe = Recipe.read(name)
     sweep = recipe.scale(scale).sweep
     asked = sweep.arguments()
-    resolve(asked["method"], asked["loss"], asked["head"], asked["supervision"])
+    methods = {m.name for m in resolve(asked["method"], asked["loss"], asked["head"], asked["supervision"])}
+    named = {one for value in recipe.values.values() if not isinstance(value, str) for one in value.values()}
+    assert not named or named == methods
     published = recipe.published(scale)
     places = {column.paper for column in published.columns} - {None}
     assert places <= set(recipe.paper_columns)

@@ -99,10 +99,10 @@ def test_each_recipe_runs_in_miniature(name: str, cache: Path) -> None:
     for method, values in means.items():
         column = next((c for c in recipe.published("drawn").columns if c.name == last), None)
         assert column is not None
-        bare = next((s for s in systems if column.system.format(s) == method), None)
+        bare = next((s for s in systems if column.name_of(s) == method), None)
         if bare is not None:
             assert tables[0].cell(last, bare, "accuracy").value == pytest.approx(np.mean(values))
-    assert "| weak |" in to_markdown(side_by_side(tables[0]))
+    assert "| weak |" in to_markdown(side_by_side(tables[0], "accuracy"))
 
 
 def test_a_second_recipe_on_the_same_encoders_extracts_nothing(cache: Path, extracted: list[str]) -> None:

@@ -126,6 +126,25 @@ def test_columns_may_be_values_of_a_setting() -> None:
     assert table.systems == ("weak", "zero-shot", "fusion", "cpl", "kd+lp", "best ceiling")
 
 
+def test_a_column_may_name_each_system_itself() -> None:
+    rates = {**RATES, "kd+lp[csl(levels='1')]": 0.7, "kd+lp[csl]": 0.75}
+    rows, systems = world(("clipart",), rates=rates)
+    where = {"data": ("*:clipart",)}
+    columns = (
+        PaperColumn(name="1", where=where, system={"soft": "kd+lp[csl(levels='1')]"}, paper="1"),
+        PaperColumn(name="8", where=where, system={"soft": "kd+lp[csl]"}),
+    )
+    numbers = {"pgr": {"soft": {"1": 0.568}}}
+    table = beside(*both(rows, systems), published(columns=columns, numbers=numbers, show=("pgr", "accuracy")))
+    whole = summarise(rows, systems)
+    assert table.cell("1", "soft", "pgr") == whole.cell("clipart", "kd+lp[csl(levels='1')]", "pgr")
+    assert table.cell("8", "soft", "accuracy") == whole.cell("clipart", "kd+lp[csl]", "accuracy")
+    assert table.cell("1", "soft", "paper_pgr").value == 0.568 and table.cell("8", "soft", "paper_pgr").note == "n/a"
+    assert [s for s in table.systems if "csl" in s] == []
+    ratios = side_by_side(table, "pgr")
+    assert "weak" not in ratios.systems and "weak" in side_by_side(table).systems and "cpl" in ratios.systems
+
+
 def test_rows_of_no_column_are_an_error_that_names_both() -> None:
     rows, systems = world(("sketch",))
     with pytest.raises(DataError, match="'A paper' .clipart, real, average.; the rows are of sketch"):

@@ -162,3 +162,18 @@ def test_strong_encoders_are_tuned_apart() -> None:
     alone = {(c.domain, c.method): c.configuration for c in leave_one_domain_out(other).choices}
     mine = {c.domain.partition(" ")[0]: c for c in found.choices if "timm:other" in c.domain and c.method == "cpl"}
     assert {domain: c.configuration for domain, c in mine.items()} == {d: alone[d, "cpl"] for d in DOMAINS}
+
+
+def test_another_supervision_is_another_method_and_its_arguments_are_configurations() -> None:
+    rows, systems = swept()
+    for row in rows:
+        if row["method"].startswith("ce+lp[lr="):
+            row["supervision"] = f"csl(keep='top{row['method'][-2]}')"
+        elif row["method"].startswith("cpl[lr="):
+            row["supervision"] = "weak" if row["method"] != "cpl[lr=3]" else "smooth"
+    found = tuned(rows, systems)
+    assert {choice.method for choice in found.choices} == {"ce+lp under csl", "cpl", "cpl under smooth"}
+    assert found.count == 1
+    names = group_names(map(group_of, found.rows))
+    table = summarise(found.rows, {names[g]: s for g, s in found.systems.items()})
+    assert table.cell("real", "ce+lp under csl", "accuracy").half is not None

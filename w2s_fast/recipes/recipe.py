@@ -48,7 +48,8 @@ class Recipe:
     """One table of a paper.
 
     columns: the axis that the table's columns are (`data`, `strong`, `weak`), or `values`, whose columns are the
-    systems' names with each of `values` in them. lines: None for a table of systems, `weak` for a matrix weak x strong.
+    systems under the names that `values` gives them (`{}` stands for a system, or a name for each).
+    lines: None for a table of systems, `weak` for a matrix weak x strong.
     supervisors: name -> `model`, `seeds` and fields of a weak recipe, for the `weak:NAME` that the scales use.
     paper: kind (accuracy, pgr) -> system -> one fraction or None per paper column. average: whether the paper's column
     of that name may be shown; it is where a column of ours stands beside each of its others. text: the whole file.
@@ -64,7 +65,7 @@ class Recipe:
     slips: tuple[str, ...] = ()
     open: tuple[str, ...] = ()
     lines: str | None = None
-    values: Mapping[str, str] = field(default_factory=dict[str, str])
+    values: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict[str, Any])
     show: tuple[str, ...] = ("accuracy",)
     paper_columns: tuple[str, ...] = ()
     average: bool = True

@@ -26,15 +26,20 @@ class PaperColumn:
     """A column of a paper's table: which rows of ours stand in it, and which numbers of the paper's beside them.
 
     where: `data`, `strong`, `weak` -> globs, one of which the row's value matches. system: what a system is called in
-    our rows, `{}` standing for its name. mean: the average of all other columns (ours only where rows stand in each).
+    our rows, `{}` standing for its name, or a name for each system. mean: the average of all other columns (ours only
+    where rows stand in each).
     paper: the paper's column, or None.
     """
 
     name: str
     where: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
-    system: str = "{}"
+    system: str | Mapping[str, str] = "{}"
     mean: bool = False
     paper: str | None = None
+
+    def name_of(self, system: str) -> str:
+        """What a system is called in our rows of this column."""
+        return self.system.format(system) if isinstance(self.system, str) else self.system.get(system, system)
 
     def takes(self, group: Group) -> bool:
         """Whether the rows of a group stand in this column."""
@@ -121,23 +126,23 @@ def beside(
 
 
 def side_by_side(table: Table, kind: str = "accuracy") -> Table:
-    """The same as one wide table: two columns per paper column, ours and the paper's."""
+    """One kind of number as one wide table: two columns per paper column, ours and the paper's.
+
+    Systems of which neither has such a number are left out.
+    """
     at = table.column(kind)
     kinds = {row.system: row.kind for row in table.rows}
-    paired = [c for group in table.groups for c in _pair(table, group, at)]
+    cells = {
+        system: tuple(table.cell(group, system, name) for group in table.groups for name in (kind, f"paper_{kind}"))
+        for system in table.systems
+    }
     return Table(
         title=f"{table.title}: {'accuracy %' if kind == 'accuracy' else 'PGR'}",
-        columns=tuple(paired),
+        columns=tuple(column for group in table.groups for column in _pair(table, group, at)),
         rows=tuple(
-            Line(
-                group="",
-                system=system,
-                kind=kinds[system],
-                cells=tuple(
-                    table.cell(group, system, name) for group in table.groups for name in (kind, f"paper_{kind}")
-                ),
-            )
-            for system in table.systems
+            Line(group="", system=system, kind=kinds[system], cells=row)
+            for system, row in cells.items()
+            if any(cell.value is not None or cell.note != ABSENT.note for cell in row)
         ),
         notes=table.notes,
     )
@@ -178,7 +183,7 @@ def _lines(table: Table, published: Published, column: PaperColumn, place: str |
         for number in published.show:
             mine = EMPTY
             if place is not None:
-                named = column.system.format(system) if kind == "method" else system
+                named = column.name_of(system) if kind == "method" else system
                 mine = table.cell(place, named, number)
             cells += [mine if mine.value is not None or mine.note else ABSENT, published.number(number, system, column)]
         out.append(Line(group=column.name, system=system, kind=kind, cells=tuple(cells)))
@@ -186,17 +191,14 @@ def _lines(table: Table, published: Published, column: PaperColumn, place: str |
 
 
 def _bare(names: Sequence[str], published: Published) -> list[str]:
-    """Our methods without what a column's `system` adds to their names, each once."""
-    templates = [c.system.partition("{}")[::2] for c in published.columns if c.system != "{}"]
-    out: list[str] = []
-    for name in names:
-        cut = next(
-            (
-                name[len(before) : len(name) - len(after)]
-                for before, after in templates
-                if name.startswith(before) and name.endswith(after)
-            ),
-            name,
-        )
-        out.append(cut)
-    return list(dict.fromkeys(out))
+    """Our methods by their names in the table instead of those that a column's rows give them, each once."""
+    known: dict[str, str] = {}
+    for column in published.columns:
+        if isinstance(column.system, str):
+            before, after = column.system.split("{}")
+            cut = len(before), -len(after) or None
+            ends = [name for name in names if name.startswith(before) and name.endswith(after)]
+            known |= {name: name[slice(*cut)] for name in ends if column.system != "{}"}
+        else:
+            known |= {name: system for system, name in column.system.items()}
+    return list(dict.fromkeys(known.get(name, name) for name in names))

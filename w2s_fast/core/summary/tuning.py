@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from w2s_fast.core.errors import DataError
 from w2s_fast.core.hashing import digest_json
 from w2s_fast.core.rows import Row
-from w2s_fast.core.summary.domain import CONFIGURATION, Domain, Group, System, domains, group_of
+from w2s_fast.core.summary.domain import CONFIGURATION, SUPERVISIONS, Domain, Group, System, domains, group_of
 from w2s_fast.core.summary.systems import Run, Systems
 
 Block = tuple[object, ...]
@@ -55,9 +55,12 @@ class _Unit:
     runs: set[Run]
 
 
-def method_of(name: str) -> str:
-    """The method behind a row's name: what a grid adds in brackets is taken off."""
-    return name.partition("[")[0]
+def method_of(row: Row) -> str:
+    """The method behind a row: its name without what a grid adds in brackets, and who teaches where that is no weak
+    model and not in the name."""
+    name, taught = str(row.get("method")).partition("[")[0], str(row.get("supervision")).partition("(")[0]
+    plain = taught in ("None", *SUPERVISIONS) or name.startswith(taught)
+    return name if plain else f"{name} under {taught}"
 
 
 def leave_one_domain_out(
@@ -65,10 +68,10 @@ def leave_one_domain_out(
 ) -> Tuned:
     """For every domain and method, the configuration with the best mean `acc_val` over the other domains.
 
-    A configuration is what `CONFIGURATION` tells apart. It takes part if every run of every domain has it; equal ones
-    under two names count once. All methods pick from equally many: where one has more, those with the smallest digest
-    of (method, configuration) stay, so that neither the order of the file nor any result decides. Domains weigh the
-    same; ties go to the first name. Students that were shown ground truth are left out.
+    A configuration is what `CONFIGURATION` tells apart within one `method_of`. It takes part if every run of every
+    domain has it; equal ones under two names count once. All methods pick from equally many: where one has more, those
+    with the smallest digest of (method, configuration) stay, so that neither the order of the file nor any result
+    decides. Domains weigh the same; ties go to the first name. Students that were shown ground truth are left out.
     Errors: `DataError` for fewer than two domains, and for a method without a configuration that is complete.
     """
     chosen = [row for row in rows if row.get("selection") == selection]
@@ -107,7 +110,7 @@ def leave_one_domain_out(
                 names[unit.systems[best].method] = method
             out += [row for ceiling in unit.domain.ceilings for row in ceiling.rows.values()]
             if systems is not None and unit.group in systems:
-                renamed[unit.group] = _under(systems[unit.group], names)
+                renamed[unit.group] = _under(systems[unit.group], unit, names)
     most = {method: len(labels) for methods in kept.values() for method, labels in methods.items()}
     return Tuned(
         rows=out, systems=renamed, choices=tuple(choices), count=count, notes=(*_told(choices, count, most), *notes)
@@ -139,7 +142,7 @@ def _complete(units: Sequence[_Unit], notes: list[str]) -> dict[str, list[str]]:
     partial: list[str] = []
     for label in labels:
         systems = [unit.systems.get(label) for unit in units]
-        method = next(method_of(s.method) for s in systems if s is not None)
+        method = next(method_of(row) for s in systems if s is not None for row in s.rows.values())
         methods.add(method)
         whole = [
             system
@@ -183,9 +186,10 @@ def _called(row: Row, method: str) -> Row:
     return renamed
 
 
-def _under(systems: Systems, names: Mapping[str, str]) -> Systems:
+def _under(systems: Systems, unit: _Unit, names: Mapping[str, str]) -> Systems:
     """The same correctness, of the picked configurations under their methods' names, and of what is no method."""
-    others = {name: runs for name, runs in systems.correct.items() if method_of(name) not in names.values()}
+    methods = {system.method for system in unit.domain.methods}
+    others = {name: runs for name, runs in systems.correct.items() if name not in methods}
     picked = {names[name]: runs for name, runs in systems.correct.items() if name in names}
     return replace(systems, correct={**others, **picked})
 
