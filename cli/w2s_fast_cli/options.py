@@ -32,6 +32,7 @@ Weak = Annotated[
 Teachers = Annotated[
     list[str] | None, typer.Option(help="More weak models, for supervisions that read several, e.g. weak:r34 weak:r50.")
 ]
+Pool = Annotated[bool, typer.Option("--pool", help="Join all data sets into one task, with their domains as groups.")]
 RandomWeights = Annotated[bool, typer.Option("--random-weights", help="Take an untrained network, knowingly.")]
 AllowMismatch = Annotated[bool, typer.Option("--allow-mismatch", help="Accept weights that do not fit the model.")]
 

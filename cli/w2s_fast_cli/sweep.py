@@ -46,7 +46,7 @@ def sweep(
 
     Ground truth is not shown without --reveal, on the terminal or by --json, so that nothing is tuned on it; rows in
     --out keep it, for report. Keys: method, loss, head, seeds (a count or a list), data, weak, strong, weak_seeds,
-    teachers, split, supervision, precision, references, root, class_names, template and more, as the options of train.
+    teachers, pool, split, supervision, precision, references, root, class_names, template and more, as train's options.
     The name control is the shipped grid of heads x losses x starts x scales x temperatures.
 
     Example: w2s-fast sweep grid.toml --dry-run

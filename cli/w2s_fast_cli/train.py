@@ -27,6 +27,7 @@ def train(
     strong: o.Strong = None,
     weak_seeds: Annotated[int | None, typer.Option(help="Cross the seeds with so many supervisors.")] = None,
     teachers: o.Teachers = None,
+    pool: o.Pool = False,
     supervision: Annotated[
         list[str] | None,
         typer.Option(help="Who teaches: weak, gt (a ceiling), csl, ... (w2s-fast supervisions); may repeat."),
@@ -79,6 +80,7 @@ def train(
         weak=tuple(weak or ()),
         weak_seeds=weak_seeds,
         teachers=tuple(teachers or ()),
+        pool=pool,
         root=root,
         identity=identity,
         class_names=class_names,

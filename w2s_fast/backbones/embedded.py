@@ -1,4 +1,7 @@
-"""The models that ship with the package: `drawn:clip` and the supervisors `drawn:cnn/SEED` of each drawn domain."""
+"""The models that ship with the package: `drawn:clip`, and the supervisors of each drawn domain.
+
+On its own domain a supervisor is `drawn:cnn/SEED`; as an encoder of any data set, `drawn:cnn/DOMAIN-SEED`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ CLIP, CNN, CARDS = "drawn_clip", "drawn_cnn", "cards.json"
 
 
 def open_named(model: ModelName, options: Options) -> FrozenEncoder:
-    """Open `drawn:clip`, or `drawn:cnn/SEED` for one drawn domain (without a seed: the first)."""
+    """Open `drawn:clip`, `drawn:cnn/DOMAIN-SEED`, or `drawn:cnn/SEED` for one drawn domain (no seed: the first)."""
     if model.name == "clip":
         if model.pretrained is not None:
             raise UsageError(f"{model}: drawn:clip has one set of weights; leave out /{model.pretrained}")
@@ -34,6 +37,14 @@ def shipped_seeds(data: str) -> tuple[int, ...]:
     return tuple(sorted(int(c["seed"]) for c in cards.values() if c["data"] == f"drawn:{domain}"))
 
 
+def of_domain(model: ModelName) -> tuple[str, str] | None:
+    """(domain, seed) of `drawn:cnn/DOMAIN-SEED`, which names one network whatever the data; None for other names."""
+    if (model.library, model.name) != ("drawn", "cnn") or "-" not in (model.pretrained or ""):
+        return None
+    domain, _, seed = (model.pretrained or "").rpartition("-")
+    return domain, seed
+
+
 def shipped_card(data: str, seed: int) -> dict[str, Any]:
     """The card of the supervisor `drawn:cnn/SEED` of `drawn:DOMAIN`; KeyError if it does not ship."""
     return _cards()[f"{data.removeprefix('drawn:')}-{seed}"]
@@ -43,11 +54,16 @@ def _cnn(model: ModelName, options: Options) -> FrozenEncoder:
     from w2s_fast.backbones.loading import read_state
     from w2s_fast.backbones.weak import of_state
 
-    data = options.data
+    named = of_domain(model)
+    data, seed = (options.data, model.pretrained) if named is None else (f"drawn:{named[0]}", named[1])
     if data is None:
         raise UsageError(f"{model} is a supervisor of one drawn domain; give it with --data drawn:DOMAIN")
     seeds = shipped_seeds(data)
-    seed = (str(seeds[0]) if seeds else "0") if model.pretrained is None else model.pretrained
+    if named is not None and not seeds:
+        domains = sorted({str(card["data"]).removeprefix("drawn:") for card in _cards().values()})
+        raise ModelError(f"{model}: there is no drawn domain {named[0]!r}{nearest(named[0], domains)}")
+    if seed is None:
+        seed = str(seeds[0]) if seeds else "0"
     if not seed.isdecimal():
         raise UsageError(f"{str(model)!r}: the weak seed {seed!r} is not a number; write drawn:cnn/SEED")
     if int(seed) not in seeds:

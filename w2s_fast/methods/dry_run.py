@@ -22,7 +22,8 @@ from w2s_fast.data.splits import Split
 from w2s_fast.extract.options import ExtractOptions
 from w2s_fast.methods import supervisors
 from w2s_fast.methods.arms import plan_arms
-from w2s_fast.methods.prepare import DEFAULT_STRONG, DEFAULT_TEMPLATE, DEFAULT_WEAK, readable
+from w2s_fast.methods.pooled import pool_tasks
+from w2s_fast.methods.prepare import DEFAULT_TEMPLATE, readable
 from w2s_fast.methods.presets import resolve
 from w2s_fast.methods.rounds import outlined_runs, threads_for
 from w2s_fast.methods.study import Study
@@ -75,23 +76,18 @@ def dry_run(study: Study, **arguments: Any) -> Iterator[Group | Missing]:
     named = {key: arguments.get(key) for key in ("method", "loss", "head", "supervision")}
     device = pick_device(arguments.get("device", "auto"))
     grid = {key: value for key, value in arguments.items() if key not in {*chosen, *named, "device"}}
-    for data in map(canonical, study.sets()):
-        for strong in study.strong or (DEFAULT_STRONG,):
-            for weak in study.weak or (DEFAULT_WEAK,):
-                task, missing = outline(study, data, strong=strong, weak=weak)
-                yield from missing
-                arms = plan_arms(
-                    task,
-                    resolve(**named),
-                    seeds=chosen["seeds"],
-                    references=chosen["references"],
-                    grid=grid,
-                )
-                seeds = sorted({arm.seed for arm in arms})
-                splits = [task.splits(mode=chosen["split"], seed=seed) for seed in seeds]
-                setups = [resolved(i, run) for i, run in enumerate(outlined_runs(task, arms, seeds))]
-                with threads(threads_for(task, arms)):
-                    yield from _groups(task, setups, splits, device=device, precision=chosen["precision"])
+    for several, strong, weak in study.points():
+        outlined = [outline(study, canonical(data), strong=strong, weak=weak) for data in several]
+        for _, missing in outlined:
+            yield from missing
+        tasks = [task for task, _ in outlined]
+        task = pool_tasks(tasks) if study.pool else tasks[0]
+        arms = plan_arms(task, resolve(**named), seeds=chosen["seeds"], references=chosen["references"], grid=grid)
+        seeds = sorted({arm.seed for arm in arms})
+        splits = [task.splits(mode=chosen["split"], seed=seed) for seed in seeds]
+        setups = [resolved(i, run) for i, run in enumerate(outlined_runs(task, arms, seeds))]
+        with threads(threads_for(task, arms)):
+            yield from _groups(task, setups, splits, device=device, precision=chosen["precision"])
 
 
 def _groups(

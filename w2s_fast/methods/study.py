@@ -13,6 +13,7 @@ from w2s_fast.core.paths import cache_root
 from w2s_fast.data import canonical, expand_data, open_manifest
 from w2s_fast.methods import supervisors
 from w2s_fast.methods.features import Streaming
+from w2s_fast.methods.pooled import pool_tasks
 from w2s_fast.methods.prepare import (
     DEFAULT_DATA,
     DEFAULT_STRONG,
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What is studied, by name; empty `data`, `strong`, `weak` and `templates` are the embedded defaults."""
+    """What is studied, by name; empty `data`, `strong`, `weak` and `templates` are the embedded defaults.
+
+    pool: all data sets together are one task, with their domains as groups (`pooled.pool_tasks`).
+    """
 
     data: tuple[str, ...] = ()
     strong: tuple[str, ...] = ()
@@ -47,6 +51,7 @@ class Study:
     cache: Path | None = None
     options: ExtractOptions | None = None
     stream: Streaming = None
+    pool: bool = False
 
     def check(
         self,
@@ -102,34 +107,46 @@ class Study:
     def sets(self) -> list[str]:
         """The data sets by name, globs expanded."""
         found = expand_data(self.data or (DEFAULT_DATA,))
+        if self.pool and len(found) < 2:
+            raise UsageError(f"--pool joins several data sets, and only {found[0]} is named; add one: --data A B")
         if len(found) > 1 and self.class_names is not None:
             raise UsageError("--class-names belongs to one data set; give one --data")
         return found
 
     def tasks(self, *, say: Say | None = None, on_progress: OnProgress | None = None) -> Iterator[Task]:
-        """The task of each data set x strong x weak, opened when it is asked for."""
+        """The task of each data set (with `pool`: of all) x strong x weak, opened when it is asked for."""
         templates = check_templates(self.templates or (DEFAULT_TEMPLATE,))
+
+        def opened(data: str, strong: str, weak: str) -> Task:
+            return open_task(
+                data,
+                strong=strong,
+                weak=weak,
+                weak_seeds=self.weak_seeds,
+                teachers=self.teachers,
+                root=self.root,
+                identity=self.identity,
+                class_names=self.class_names,
+                templates=templates,
+                drop_failed=self.drop_failed,
+                cache=self.cache,
+                options=self.options,
+                stream=self.stream,
+                say=say,
+                on_progress=on_progress,
+            )
+
+        for several, strong, weak in self.points():
+            tasks = (opened(data, strong, weak) for data in several)
+            yield pool_tasks(list(tasks), say=say) if self.pool else next(tasks)
+
+    def points(self) -> Iterator[tuple[list[str], str, str]]:
+        """(data sets, strong, weak) of each task: one data set, or with `pool` all of them."""
         sets = self.sets()
-        for data in sets:
+        for several in [sets] if self.pool else [[data] for data in sets]:
             for strong in self.strong or (DEFAULT_STRONG,):
                 for weak in self.weak or (DEFAULT_WEAK,):
-                    yield open_task(
-                        data,
-                        strong=strong,
-                        weak=weak,
-                        weak_seeds=self.weak_seeds,
-                        teachers=self.teachers,
-                        root=self.root,
-                        identity=self.identity,
-                        class_names=self.class_names,
-                        templates=templates,
-                        drop_failed=self.drop_failed,
-                        cache=self.cache,
-                        options=self.options,
-                        stream=self.stream,
-                        say=say,
-                        on_progress=on_progress,
-                    )
+                    yield several, strong, weak
 
     def fit(
         self,

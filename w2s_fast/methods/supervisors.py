@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from w2s_fast.backbones import libraries, open_encoder, parse_model
-from w2s_fast.backbones.embedded import shipped_card, shipped_seeds
+from w2s_fast.backbones.embedded import of_domain, shipped_card, shipped_seeds
 from w2s_fast.backbones.weak import d_train_ids, list_supervisors, read_card, supervisor_dir
 from w2s_fast.core.errors import DataError, ModelError, UsageError, nearest
 from w2s_fast.core.hashing import digest_ids
@@ -23,9 +23,12 @@ SHIPPED = "drawn:cnn"
 
 
 def is_supervisor(model: str) -> bool:
-    """Whether the name stands for a trained supervisor: `weak:NAME`, `drawn:cnn`, with or without its seed."""
+    """Whether the name stands for a supervisor of the data set: `weak:NAME`, `drawn:cnn`, with or without its seed.
+
+    `drawn:cnn/DOMAIN-SEED` is an encoder like any other, whatever the data set.
+    """
     parsed = parse_model(model)
-    return parsed.library == "weak" or (parsed.library == "drawn" and parsed.name == "cnn")
+    return parsed.library == "weak" or ((parsed.library, parsed.name) == ("drawn", "cnn") and of_domain(parsed) is None)
 
 
 def paired(model: str, data: str) -> bool:

@@ -45,6 +45,7 @@ class Sweep:
     strong: tuple[str, ...] = ()
     weak_seeds: int | None = None
     teachers: tuple[str, ...] = ()
+    pool: bool = False
     supervision: tuple[str, ...] = ()
     split: str = "rotate"
     precision: str = "fp32"
@@ -110,6 +111,7 @@ class Sweep:
             weak=self.weak,
             weak_seeds=self.weak_seeds,
             teachers=self.teachers,
+            pool=self.pool,
             root=None if self.root is None else Path(self.root),
             identity=self.identity,
             class_names=None if self.class_names is None else Path(self.class_names),
