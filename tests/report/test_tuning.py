@@ -149,8 +149,19 @@ def test_what_cannot_be_tuned_is_refused() -> None:
     rows, systems = swept()
     with pytest.raises(DataError, match="selection 'oracle'"):
         tuned(rows, systems, selection="oracle")
-    with pytest.raises(DataError, match="cpl: no configuration of it"):
-        tuned([r for r in rows if (r["domain"], r["method"][:3]) != ("real", "cpl")], systems)
+    ours = [r for r in rows if r["domain"] != "real" or r["method"].startswith("ceiling")]
+    other = [{**r, "method": "kd+lp"} for r in rows if r["domain"] == "real" and r["method"] == "cpl[lr=1]"]
+    with pytest.raises(
+        DataError, match="no configuration has .* of every domain .clipart, real, sketch.; fit the same"
+    ):
+        leave_one_domain_out([*ours, *other])  # type: ignore[list-item]
+
+
+def test_a_method_that_some_domain_lacks_is_left_out_and_told() -> None:
+    rows, systems = swept()
+    found = tuned([r for r in rows if (r["domain"], r["method"][:3]) != ("real", "cpl")], systems)
+    assert {choice.method for choice in found.choices} == {"ce+lp"}
+    assert "cpl[lr=1], cpl[lr=2], cpl[lr=3]" in " ".join(found.notes)
 
 
 def test_strong_encoders_are_tuned_apart() -> None:

@@ -72,7 +72,7 @@ def leave_one_domain_out(
     domain has it; equal ones under two names count once. All methods pick from equally many: where one has more, those
     with the smallest digest of (method, configuration) stay, so that neither the order of the file nor any result
     decides. Domains weigh the same; ties go to the first name. Students that were shown ground truth are left out.
-    Errors: `DataError` for fewer than two domains, and for a method without a configuration that is complete.
+    Errors: `DataError` for fewer than two domains, and where no configuration is complete.
     """
     chosen = [row for row in rows if row.get("selection") == selection]
     units: dict[Block, list[_Unit]] = {}
@@ -138,12 +138,10 @@ def _complete(units: Sequence[_Unit], notes: list[str]) -> dict[str, list[str]]:
     """method -> labels of its distinct configurations that every run of every domain has, sorted."""
     labels = sorted({label for unit in units for label in unit.systems})
     found: dict[str, dict[tuple[tuple[str, ...], ...], str]] = {}
-    methods: set[str] = set()
     partial: list[str] = []
     for label in labels:
         systems = [unit.systems.get(label) for unit in units]
         method = next(method_of(row) for s in systems if s is not None for row in s.rows.values())
-        methods.add(method)
         whole = [
             system
             for system, unit in zip(systems, units, strict=True)
@@ -153,13 +151,13 @@ def _complete(units: Sequence[_Unit], notes: list[str]) -> dict[str, list[str]]:
             partial.append(label)
             continue
         found.setdefault(method, {}).setdefault(tuple(map(_configuration, whole)), label)
-    if partial:
-        notes.append(f"Left out of tuning, as not every run of every domain has them: {', '.join(partial)}.")
-    if lost := sorted(methods - set(found)):
+    if not found:
         raise DataError(
-            f"{lost[0]}: no configuration of it has an accuracy on hold-val in every run of every domain "
+            "no configuration has an accuracy on hold-val in every run of every domain "
             f"({', '.join(unit.domain.name for unit in units)}); fit the same grid on all of them"
         )
+    if partial:
+        notes.append(f"Left out of tuning, as not every run of every domain has them: {', '.join(partial)}.")
     return {method: list(of.values()) for method, of in found.items()}
 
 
