@@ -6,6 +6,7 @@ from pathlib import Path
 
 from w2s_fast.heads import HEADS
 from w2s_fast.methods import METHODS
+from w2s_fast.methods.teaching import SUPERVISIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "w2s_fast" / "methods" / "METHODS.md").read_text(encoding="utf-8")
@@ -17,6 +18,6 @@ def test_it_is_up_to_date() -> None:
 
 def test_every_name_is_there_and_every_test_exists() -> None:
     first = re.findall(r"^\| `([^`]+)` \|", TEXT, flags=re.MULTILINE)
-    assert first == [*METHODS, *HEADS]
+    assert first == [*METHODS, *SUPERVISIONS, *HEADS]
     named = set(re.findall(r"tests/[\w/]+\.py", TEXT))
     assert len(named) > 4 and all((ROOT / name).is_file() for name in named)
