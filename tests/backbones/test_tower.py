@@ -37,8 +37,8 @@ def net_of(kind: str) -> Any:
     changes["text_cfg"] = {**changes.get("text_cfg", {}), "context_length": CONTEXT}
     net = built(clip_config(**changes)).requires_grad_(False)
     for name, p in net.named_parameters():
-        if name.endswith("head_scale") or "ln_" in name:  # ones and zeros would hide what is left out
-            p.add_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(len(name))))
+        if name.endswith(("head_scale", "gamma")) or "ln_" in name:  # ones and zeros would hide what is left out
+            p.add_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(sum(name.encode()))))
     return net
 
 

@@ -102,6 +102,7 @@ def test_window_of_two_classes():
     assert found[0] == close(-(math.log(0.6) + math.log(0.4)) / 2) and found[2] > 0
     assert value("window(r=.25)", pairs(p), pairs(w))[1] > 0
     assert value("window(r=0)", pairs(p), pairs(w)) == [0, 0, 0, 0]
+    assert value("window(r=0)", [[0.0, 0.0]], [[0.0, 1.0]]) == [0], "below .5 + r, not at it"
 
 
 def test_window_of_more_classes_is_the_median_of_weak_confidence():
@@ -150,6 +151,10 @@ def test_logconf_of_eleuther_floors_and_skips_padding():
     z = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 9.0]], dtype=torch.float64)
     found = value("logconf_eleuther", z, weak, 0.0, valid=valid)
     assert found[:2] == [close(math.log(1 + math.exp(-1)) + 0.5), close(math.log(2))], "two equal rows become even"
+    # a sure row beside an even one: log-odds -log 1e-7 and 0, less their mean
+    found = value("logconf_eleuther", [[1.0, 0.0], [1.0, 0.0]], [[0.0, -1e4], [0.0, 0.0]])
+    share = 1 / (1 + math.exp(math.log(1e-7) / 2))
+    assert found == [close(math.log(1 + math.exp(-1)) + w, 1e-12) for w in (1 - share, share)]
 
 
 def test_evidence_by_hand():

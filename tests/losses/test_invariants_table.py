@@ -39,6 +39,24 @@ def test_a_constant_in_the_logits_changes_nothing(name):
     assert value(name, Z + 3.0, W - 2.0, 0.6, **MORE) == pytest.approx(value(name, Z, W, 0.6, **MORE), abs=1e-9)
 
 
+@pytest.mark.parametrize("name", [*sorted(LOSSES), "adapt_conf(kd_t=3)", "dkd(T=3)"])
+def test_temperatures_divide_logits(name):
+    stem, _, given = name.rstrip(")").partition("(")
+    hot = f"{stem}({given + ', ' if given else ''}tau_s=.5, tau_w=2)"
+    assert value(hot, Z, W, 0.6, **MORE) == pytest.approx(value(name, 2 * Z, W / 2, 0.6, **MORE), abs=1e-9)
+
+
+def test_a_buffer_is_a_longer_batch():
+    """Rows that are held count like rows that are there, in the mean weak label and in the hardening."""
+    weak = W + torch.linspace(3.0, 0.0, 7, dtype=torch.float64)
+    loss = make("logconf_eleuther(alpha=.8, warmup=0, buffer=30)")
+    held = loss.memory((), 7, 1, dtype=torch.float64, device=torch.device("cpu"))
+    t = torch.zeros(1, 1, dtype=torch.float64)
+    loss.step(held, {}, Z[:30], Batch(weak=weak[:30], t=t, memory=held))
+    found = loss.value(Z[30:], Batch(weak=weak[30:], t=t, memory=held))
+    assert found.tolist() == pytest.approx(value("logconf_eleuther(alpha=.8, warmup=0)", Z, weak)[30:], abs=1e-12)
+
+
 @pytest.mark.parametrize("name", DISTANCES)
 def test_divergences_vanish_only_where_distributions_agree(name):
     assert max(map(abs, value(name, W, W))) < 1e-12
