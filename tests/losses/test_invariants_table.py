@@ -48,7 +48,7 @@ def test_temperatures_divide_logits(name):
 
 def test_a_buffer_is_a_longer_batch():
     """Rows that are held count like rows that are there, in the mean weak label and in the hardening."""
-    weak = W + torch.linspace(3.0, 0.0, 7, dtype=torch.float64)
+    weak = W + torch.linspace(8.0, 0.0, 7, dtype=torch.float64)
     loss = make("logconf_eleuther(alpha=.8, warmup=0, buffer=30)")
     held = loss.memory((), 7, 1, dtype=torch.float64, device=torch.device("cpu"))
     t = torch.zeros(1, 1, dtype=torch.float64)
