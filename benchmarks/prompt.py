@@ -1,7 +1,7 @@
 """Time a step of prompt learning: the plain CoOp step against the prompt head's. One command, one process.
 
     python benchmarks/prompt.py --quick          a small tower, under a minute
-    python benchmarks/prompt.py --json FILE      345 classes, a text tower of ViT-B/16's shape; needs 16 GB in fp32
+    python benchmarks/prompt.py --json FILE      345 classes, a text tower of ViT-B/16's shape; needs 8 GB in fp32
 
 The plain step is CoOp's on cached image features: all 77 positions of all prompts, autograd from the loss of the batch
 through the tower to the context. Names have the token counts of DomainNet's (1: 259, 2: 72, 3: 13, 5: 1), weights are
