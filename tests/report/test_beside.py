@@ -96,6 +96,18 @@ def test_an_average_needs_every_column() -> None:
     assert table.cell("average", "cpl", "paper_accuracy").value == 0.6474
 
 
+def test_an_average_over_some_columns_is_not_the_paper_s() -> None:
+    third = PaperColumn(name="sketch", where={"data": ("*:sketch",)}, paper="sketch")
+    *columns, average = published().columns
+    rows, systems = world(DOMAINS)
+    table = beside(*both(rows, systems), published(columns=(*columns, third, average)))
+    assert table.cell("real", "cpl", "accuracy").value is not None
+    assert table.cell("average", "cpl", "accuracy").value is None
+    rows, systems = world((*DOMAINS, "sketch"))
+    table = beside(*both(rows, systems), published(columns=(*columns, third, average)))
+    assert table.cell("average", "cpl", "accuracy").value is not None
+
+
 def test_of_several_groups_the_last_written_stands_in_a_column_and_a_note_names_the_other() -> None:
     rows, systems = world(DOMAINS)
     again = [row.copy() for row in world(DOMAINS, seed=3)[0]]
