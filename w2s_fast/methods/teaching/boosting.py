@@ -33,21 +33,22 @@ class EnsemW2SLike(Teaching):
     takes the one with the smallest weighted error among those left. Those were trained on the very rows that their
     error is measured on, so it is too small, more so for those that overfit. rounds: members at most; a member no
     better than chance is left out and ends boosting, one without error ends it too. vote: weighted votes (`hard`), or
-    weighted probabilities (`soft`). teacher_epochs, teacher_lr: Adam's for a boosted member (lr None: the head's).
-    The source boosts language models by tokens; its formula is given here from memory, with members that are heads.
+    weighted probabilities (`soft`). teacher_steps, teacher_lr: Adam's for a boosted member, in whole epochs of the
+    student's batches (lr None: the head's). The source boosts language models by tokens; its formula is given here from
+    memory, with members that are heads.
     """
 
     rounds: int = 5
     members: str = "boosted"
     vote: str = "hard"
-    teacher_epochs: int = 10
+    teacher_steps: int = 1000
     teacher_lr: float | None = None
 
     limits: ClassVar[Limits] = {
         "rounds": "[1, inf)",
         "members": ("boosted", "teachers"),
         "vote": ("hard", "soft"),
-        "teacher_epochs": "[1, inf)",
+        "teacher_steps": "[1, inf)",
         "teacher_lr": "(0, inf)",
     }
     source: ClassVar[str] = "Agrawal et al. 2024, EnsemW2S (arXiv 2410.04571); SAMME of Zhu et al. 2009"
@@ -93,9 +94,9 @@ class EnsemW2SLike(Teaching):
             if error == 0:
                 break
         if not details:
+            mend = f"or train longer: {NAME}(teacher_steps=3000)" if self.members == "boosted" else "or give others"
             raise TrainError(
-                f"{pupil.task.data}: no weak model is better than chance on D_train; check its labels, or train "
-                f"longer: {NAME}(teacher_epochs=30)"
+                f"{pupil.task.data}: no weak model is better than chance on D_train; check its labels, {mend}"
             )
         p = votes / votes.sum(dim=1, keepdim=True)
         made = pupil.desk.supervision(p.clamp_min(TINY).log().float())
@@ -106,7 +107,7 @@ class EnsemW2SLike(Teaching):
 
     def _member(self, pupil: Pupil, rows: Rows, weight: NDArray[np.float64], number: int) -> Lesson:
         """A head to be fitted to D_train, whose rows weigh 1 in the mean."""
-        features = pupil.desk.weak_features(pupil.weak_seed)
+        features, batch = pupil.desk.weak_features(pupil.weak_seed), pupil.arm.settings.batch_size or 512
         truth = pupil.desk.once("truth of D_train", lambda: ground_truth(pupil.task.labels, len(pupil.task.classes)))
         table = torch.zeros(len(features))
         table[torch.from_numpy(rows)] = torch.from_numpy(weight * len(rows)).float()
@@ -116,7 +117,7 @@ class EnsemW2SLike(Teaching):
             loss=Spec(name="ce"),
             train=rows,
             settings={
-                "epochs": self.teacher_epochs,
+                "epochs": math.ceil(self.teacher_steps / math.ceil(len(rows) / batch)),
                 "lr": self.teacher_lr,
                 "solver": "adam",
                 "schedule": "linear(warmup=0.1)",
@@ -125,7 +126,7 @@ class EnsemW2SLike(Teaching):
             },
             features=features,
             scored=False,
-            key=(NAME, pupil.weak_seed, number, self.teacher_epochs),
+            key=(NAME, pupil.weak_seed, number),
         )
 
 
