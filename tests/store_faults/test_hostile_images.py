@@ -22,7 +22,7 @@ from PIL import Image
 from w2s_fast.backbones import open_encoder
 from w2s_fast.core.errors import DataError
 from w2s_fast.data import open_manifest
-from w2s_fast.data.decode import MAX_BYTES, MEMORY, decode, read_image
+from w2s_fast.data.decode import MAX_BYTES, MEMORY, decode, read_bytes
 from w2s_fast.extract import images
 from w2s_fast.extract.options import ExtractOptions
 from w2s_fast.extract.worker import extract
@@ -152,20 +152,20 @@ def test_good_rows_keep_their_place_and_bad_ones_have_a_reason(mixed: Path, tmp_
 
 def test_max_failures_stops_early(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    monkeypatch.setattr(images, "read_image", lambda m, row: (read.append(row), read_image(m, row))[1])
+    monkeypatch.setattr(images, "read_bytes", lambda m, row: (read.append(row), read_bytes(m, row))[1])
     data, few = f"imagefolder:{mixed}", replace(OPTIONS, max_failures=3, batch_size=4)
     with pytest.raises(DataError, match=r"more than --max-failures 3; the last: the image"):
         extract(open_manifest(data, cache=tmp_path), [MODEL], data=data, options=few, cache=tmp_path)
     assert len(read) < len(BAD) // 2 and not list(tmp_path.rglob("commits/*"))
 
 
-def test_a_decoder_that_is_killed_is_one_sentence(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loader_that_is_killed_is_one_sentence(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     data = f"imagefolder:{mixed}"
     manifest = open_manifest(data, cache=tmp_path)
-    monkeypatch.setattr(images, "read_image", killed)
+    monkeypatch.setattr(images, "read_bytes", killed)
     with pytest.raises(DataError, match="a decoding process was killed after 0 images.*fewer --workers: it resumes"):
         extract(manifest, [MODEL], data=data, options=replace(OPTIONS, workers=1), cache=tmp_path)
     assert not list(tmp_path.rglob("commits/*"))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from w2s_fast.core import plugins
 from w2s_fast.core.errors import DataError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -53,6 +52,8 @@ class Source:
 
 def sources() -> tuple[str, ...]:
     """All known source names, third-party ones last; imports none of them."""
+    from w2s_fast.core import plugins  # not above: decoding processes start without it in half the time
+
     return plugins.names(SOURCES, GROUP)
 
 
@@ -116,6 +117,8 @@ def _stands(location: str) -> bool:
 
 
 def _source(data: str) -> tuple[Source, str]:
+    from w2s_fast.core import plugins
+
     name, colon, location = data.partition(":")
     known = sources()
     if name in known:

@@ -7,16 +7,14 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from w2s_fast.core.errors import DataError, Unreadable
-from w2s_fast.core.hashing import row_id
 from w2s_fast.data.paths import inside, read_bounded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from w2s_fast.data.manifest import Manifest
+
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 MEMORY = 768 << 20
@@ -40,19 +38,35 @@ def pil_route(identity: str) -> dict[str, Any]:
 
 
 def read_image(manifest: Manifest, row: int) -> Image:
-    """The image of one row as an RGB `PIL.Image`.
+    """The image of one row as an RGB `PIL.Image`, decoded in this process (`data.decoder` does it in another).
 
-    Files are re-hashed against the row's id where ids are contents. EXIF orientation is applied; palette and alpha
-    images are composited over white; grayscale, 16-bit and CMYK become RGB. Errors name the file: `Unreadable` for
-    contents that are not one of JPEG, PNG, BMP, WEBP, would take more than `MEMORY`, are truncated or otherwise broken;
-    any other `DataError` for a file that is gone, may not be read, leads out of the root, or changed since the manifest
-    was made. A process that decodes grows by at most `MEMORY` + `MAX_BYTES`.
+    EXIF orientation is applied; palette and alpha images are composited over white; grayscale, 16-bit and CMYK become
+    RGB. Errors name the file: those of `read_bytes`, and `Unreadable` for contents that are not one of JPEG, PNG, BMP,
+    WEBP, would take more than `MEMORY`, are truncated or otherwise broken. This process grows by at most `MEMORY` +
+    `MAX_BYTES`.
     """
-    uri = manifest.uris[row]
-    if manifest.decode.get("route") == "drawn":
+    if is_drawn(manifest):
         from w2s_fast.data.drawn_source import draw
 
-        return draw(uri)
+        return draw(manifest.uris[row])
+    content, path = read_bytes(manifest, row)
+    return decode(content, path=path)
+
+
+def is_drawn(manifest: Manifest) -> bool:
+    """Whether the images are drawn by this package, and so are not files."""
+    return manifest.decode.get("route") == "drawn"
+
+
+def read_bytes(manifest: Manifest, row: int) -> tuple[bytes, str | Path]:
+    """The bytes of a row's image file, and its name for errors; re-hashed against the row's id where ids are contents.
+
+    `Unreadable` for a file of more than `MAX_BYTES`; any other `DataError` for one that is gone, may not be read, leads
+    out of the root, or changed since the manifest was made.
+    """
+    from w2s_fast.core.hashing import row_id
+
+    uri = manifest.uris[row]
     if manifest.packed:
         from w2s_fast.data.tar import read_member
 
@@ -62,7 +76,7 @@ def read_image(manifest: Manifest, row: int) -> Image:
         content = read_bounded(path, limit=MAX_BYTES, what="the image")
     if manifest.decode.get("identity") == "content" and row_id(content) != manifest.ids[row].partition("#")[0]:
         raise DataError(f"the image {path} changed since the manifest was made; run w2s-fast extract again")
-    return decode(content, path=path)
+    return content, path
 
 
 def decode(content: bytes, *, path: str | Path) -> Image:
@@ -126,6 +140,8 @@ def _strip(image: Image) -> Image:
     from PIL import Image
 
     if image.mode.startswith("I") or image.mode == "F":
+        import numpy as np  # for few images, and a third of the time that a decoding process takes to start
+
         wide = np.asarray(image, np.float64)
         # 16-bit gray: Pillow's own conversion clips at 255 instead of scaling.
         clear = image.info.get("transparency")

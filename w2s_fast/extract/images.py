@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from PIL import Image
@@ -13,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from w2s_fast.core.errors import DataError, Unreadable
 from w2s_fast.core.hashing import canonical_json
 from w2s_fast.core.protocols import Encoder
-from w2s_fast.data.decode import read_image
+from w2s_fast.data.decode import is_drawn, read_bytes, read_image
+from w2s_fast.data.decoder import Decoder
 from w2s_fast.data.manifest import Manifest
 
 
@@ -47,19 +49,46 @@ class _Prepared(Dataset[_Item]):
         self.encoders = [encoders[wanted.index(w)] for w in distinct]
         blank = Image.new("RGB", (64, 64))
         self.blanks = [torch.zeros_like(e.prepare(blank)) for e in self.encoders]
+        self.decoder = Decoder()
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> _Item:
-        row = self.rows[index]
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[_Item]:
+        """While an image is prepared, the next one is decoded."""
+        items: list[_Item] = []
+        pending = [self.rows[i] for i in indices]
+        ready = self._begun(pending[0]) if pending else None
+        for at, row in enumerate(pending):
+            assert ready is not None
+            try:
+                image = ready()
+            except DataError as error:
+                image = error
+            ready = self._begun(pending[at + 1]) if at + 1 < len(pending) else None
+            items.append(self._item(row, image))
+        return items
+
+    def _begun(self, row: int) -> Callable[[], Image.Image]:
+        """What gives the image of a row; its file has been read, and is being decoded."""
+        if is_drawn(self.manifest):
+            return lambda: read_image(self.manifest, row)
         try:
-            image = read_image(self.manifest, row)
-            return row, [e.prepare(image) for e in self.encoders], None, None
-        except Unreadable as error:
-            return row, self.blanks, str(error), None
-        except DataError as error:  # told, not raised: the loader would wrap it in a worker's traceback
-            return row, self.blanks, None, str(error)
+            content, path = read_bytes(self.manifest, row)
+            self.decoder.send(content, path=path)
+        except DataError as error:
+            return lambda error=error: _raise(error)
+        return self.decoder.receive
+
+    def _item(self, row: int, image: Image.Image | DataError) -> _Item:
+        if isinstance(image, Unreadable):
+            return row, self.blanks, str(image), None
+        if isinstance(image, DataError):  # told, not raised: the loader would wrap it in a worker's traceback
+            return row, self.blanks, None, str(image)
+        return row, [e.prepare(image) for e in self.encoders], None, None
 
     def collate(self, items: list[_Item]) -> ImageBatch:
         return ImageBatch(
@@ -71,12 +100,18 @@ class _Prepared(Dataset[_Item]):
         )
 
 
+def _raise(error: DataError) -> NoReturn:
+    raise error
+
+
 def batches(
     manifest: Manifest, rows: Sequence[int], encoders: Sequence[Encoder], *, batch_size: int, workers: int
 ) -> Iterator[ImageBatch]:
     """The given rows, `batch_size` at a time; every image is decoded once, and prepared once per distinct way.
 
-    Contents that are no image are a batch's `reasons`; `DataError` for a file that is gone, locked or changed.
+    Files are read and prepared by `workers` processes, or by this one if 0; either way each of these has its images
+    decoded by a process of its own (`data.decoder`). Contents that are no image, or that end the process that decodes
+    them, are a batch's `reasons`; `DataError` for a file that is gone, locked or changed.
     """
     images = _Prepared(manifest, rows, encoders)
     loader = DataLoader(
@@ -86,10 +121,13 @@ def batches(
         collate_fn=images.collate,
         prefetch_factor=4 if workers else None,
     )
-    for batch in _unless_killed(loader):
-        if batch.stop is not None:
-            raise DataError(batch.stop)
-        yield batch
+    try:
+        for batch in _unless_killed(loader):
+            if batch.stop is not None:
+                raise DataError(batch.stop)
+            yield batch
+    finally:
+        images.decoder.close()
 
 
 def _unless_killed(loader: DataLoader[_Item]) -> Iterator[ImageBatch]:
