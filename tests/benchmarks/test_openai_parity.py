@@ -45,7 +45,7 @@ def test_their_start_is_the_heads() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         theirs = torch.nn.Linear(12, 5).weight
-    x = Resident(x=torch.zeros(3, 12))
+    x = Resident(table=torch.zeros(3, 12))
     found = make("linear").init(
         Start(k=5, d=12), seed=7, x=x, rows=torch.arange(3), supervision=Supervision(weak=torch.zeros(3, 5))
     )
