@@ -85,8 +85,8 @@ def test_printed_averages_are_those_of_their_rows_but_for_the_slips() -> None:
 
 def test_openai_s_pgr_are_those_of_its_accuracies() -> None:
     recipe = Recipe.read("openai_vision")
-    weak, student, ceiling = (recipe.paper["accuracy"][s] for s in ("weak", "kd+lp", "best ceiling"))
-    for n, printed in enumerate(recipe.paper["pgr"]["kd+lp"]):
+    weak, student, ceiling = (recipe.paper["accuracy"][s] for s in ("weak", "openai+lp", "best ceiling"))
+    for n, printed in enumerate(recipe.paper["pgr"]["openai+lp"]):
         w, s, c = weak[n], student[n], ceiling[n]
         assert w is not None and s is not None and c is not None
         assert (s - w) / (c - w) == pytest.approx(printed, abs=0.0051)
