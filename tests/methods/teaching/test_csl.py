@@ -223,10 +223,10 @@ def test_specialists_and_first_levels_are_fitted_once_for_all_arms(monkeypatch: 
         return own(x, asked, **kwargs)
 
     monkeypatch.setattr(rounds, "fit_heads", counted)
-    grid = "csl(levels=['1', '1-2', '1-2-4'], teacher_steps=10)"
+    grid = "csl(levels=['1', '1-2', '1-2-4', '1-4'], teacher_steps=10)"
     results = fit(world(), loss="kd", supervision=grid, **{**QUICK, "seeds": 1, "lr": [0.01, 0.02]})
-    # 7 specialists for both learning rates, and each level's student once for each
-    assert sum(runs) == 7 + 2 * 3
+    # 7 specialists for both learning rates, and for each the students of 1, 1-2, 1-2-4 and 1-4
+    assert sum(runs) == 7 + 2 * 4
     longest = next(r for r in results.rows if "1-2-4" in r["supervision"] and "lr=0.01" in r["method"])
     short = next(r for r in results.rows if "'1-2'" in r["supervision"] and "lr=0.01" in r["method"])
     assert longest["stages"][:2] == short["stages"] and short["stages"][1]["acc_student"] == short["acc_w2s"]  # type: ignore[index]
@@ -280,7 +280,7 @@ def test_what_a_task_lacks_is_told_with_the_way_to_give_it(spec: str, task: Task
 def test_named_methods_and_the_pool_of_six() -> None:
     task = pool_tasks(domain_worlds(domains=6, d_train=60, pool=90))
     names = ["csl_domain+lp", "csl_oracle+lp", "csl_hard+lp"]
-    short = {**QUICK, "seeds": 1, "head": None, "epochs": 2}
+    short = {**QUICK, "seeds": 1, "head": None, "epochs": 2, "batch_size": 16}
     with pytest.raises(UsageError, match="8 specialists for 6 classes"):
         fit(task, method="csl+lp", **short)
     rows = [r for r in fit(task, method=names[:1], **short).rows if r["selection"] == "last"]
