@@ -128,7 +128,7 @@ def test_the_control_grid_is_whole_and_every_row_has_a_name_of_its_own() -> None
     assert shipped() == ("control",)
     arguments = Sweep.read("control").arguments()
     methods = resolve(loss=arguments["loss"], head=arguments["head"])
-    heads = 2 * 3 + 2 + 4 * 2 * 4 + 2
+    heads = 2 * 3 + 1 + 2 + 4 * 2 * 4 + 2
     assert len(methods) == len({m.name for m in methods}) == 7 * heads
     assert arguments["seeds"] == 5
     with pytest.raises(UsageError, match="or a name: control"):
@@ -141,7 +141,9 @@ def test_unverified_formulae_are_told_wherever_they_come_from() -> None:
         {"method": "b", "loss": "kd(tau_w=2)", "head": "text_encoder(tune='projection')"},
         {"method": "c", "loss": "mine", "head": "linear"},
     ]
-    assert unverified(rows) == ["b", "kd+text_encoder"]
+    assert unverified(rows) == ["b"]
+    named = [{"method": "kd+text_encoder"}, {"method": "d", "loss": "kd", "head": "linear", "supervision": "smooth"}]
+    assert unverified([*rows, *named]) == ["b", "d", "kd+text_encoder"]
     table = str(fit(with_tower(), method="kd+text_encoder", seeds=1, **SHORT).table())
     assert "code or text: kd+text_encoder" in table
 

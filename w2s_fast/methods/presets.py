@@ -103,12 +103,13 @@ KD_TP = _method("kd+tp", "prompt", "kd", "Hinton et al. 2015, on text prompts of
 AUX_TP = _method("aux+tp", "prompt", "aux_conf", _BURNS + "; text prompts of " + _COOP)
 AUX_ARGMAX_TP = _method("aux_argmax+tp", "prompt", "aux_conf_argmax", _ADAPT + ", Eq. 1; text prompts of " + _COOP)
 ADAPT_TP = _method("adapt+tp", "prompt", "adapt_conf", _ADAPT + ", Eq. 2; text prompts of " + _COOP)
-# CoOp's first epoch at a constant 1e-5 is a linear rise over that epoch here
 TP_COOP = _method(
     "tp_coop",
     "prompt(tail='.')",
     "ce",
-    _COOP + ", its optimiser, schedule and epochs; on cached features, so without its augmentation",
+    _COOP
+    + ", its optimiser, schedule and epochs; on cached features, so without its augmentation, and the first epoch "
+    "rises linearly where theirs stays at 1e-5",
     solver="sgd",
     schedule="cosine(warmup=0.02)",
     lr=2e-3,
@@ -150,9 +151,10 @@ def describe() -> list[dict[str, Any]]:
 
 def unverified(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Methods of result rows whose preset, loss or head has a formula that could not be checked against its source."""
-    doubtful = {record["method"] for record in describe() if not record["verified"]}
+    given = [dict(row) for row in rows]
+    doubtful = {r["method"] for r in describe() if not r["verified"]} & {row.get("method") for row in given}
     keys = ("method", "loss", "head", "supervision")
-    for name, loss, head, supervision in {tuple(str(r.get(key, "weak")) for key in keys) for r in rows}:
+    for name, loss, head, supervision in {tuple(str(r.get(key, "weak")) for key in keys) for r in given}:
         try:
             checked = (
                 losses.find(parse(loss).name).verified
