@@ -46,6 +46,8 @@ def test_change_points_are_those_of_every_cut() -> None:
         values = np.concatenate([rng.normal(size=n // 2), 2 + rng.normal(size=n - n // 2)])
         assert change_point(values) == cut(values)
     assert change_point(1e6 + np.array([0.0, 0.1, 0.2, 5.0, 5.1])) == 1e6 + 5.0
+    assert change_point(np.array([0.0, 0.1, 0.2, 0.3, 9.0])) == 0.3, "no part of one value"
+    assert change_point(np.array([-9.0, 0.1, 0.2, 0.3, 0.4])) == 0.2
     with pytest.raises(UsageError, match="at least 4"):
         change_point(np.zeros(3))
 
