@@ -104,6 +104,7 @@ class Classifier(nn.Module):
 
     def moved(self, features: Tensor) -> Tensor:
         """phi of raw features f[b, e]: normalised where the head does so, and moved by an adapter; not yet scaled."""
+        features = features.to(self.get_buffer("weight").dtype)
         x = nn.functional.normalize(features, dim=-1) if self.unit_x else features
         if self.head is None:
             return x

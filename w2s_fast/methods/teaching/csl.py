@@ -196,7 +196,7 @@ class CSL(Teaching):
 
     def _shown(self, table: Tensor, label: Tensor, pupil: Pupil) -> Tensor:
         """The logits that a student is shown: the teachers' own, or of their labels alone."""
-        kind = torch.float16 if isinstance(pupil.task.features, Stream) else torch.float32
+        kind = torch.float16 if isinstance(pupil.task.features, Stream) else table.dtype
         return ground_truth(label, table.shape[1], kind).weak if self.hard else table.to(kind)
 
     def _kept(self, label: Tensor, previous: Tensor | None, train: Rows) -> Rows:

@@ -147,7 +147,7 @@ def _spoken(fits: Sequence[Fit], features: Tensor) -> Iterator[tuple[slice, Tens
     for fit in fits:
         if fit.status != "ok":
             raise TrainError("a specialist diverged; train them more carefully: csl(teacher_lr=0.001)")
-    modules = [classifier(fit.head, fit.theta["last"]).float() for fit in fits]
+    modules = [classifier(fit.head, fit.theta["last"]) for fit in fits]
     with torch.inference_mode():
         for start in range(0, len(features), CHUNK):
             rows = slice(start, min(start + CHUNK, len(features)))
