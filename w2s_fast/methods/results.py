@@ -116,6 +116,32 @@ class Results:
                 out.append(record)
         return out
 
+    def stopping(self) -> list[dict[str, Any]]:
+        """What stopping early is worth: one record per run, from its curves.
+
+        For each selection its epoch and its accuracy on the test (`epoch_oracle`, `acc_oracle`; None where the run has
+        no such selection), and what it gains over the last epoch (`gain_oracle`, `gain_weak_val`, `gain_test_best`).
+        A run that overfits the weak labels has a large `gain_oracle`; `gain_weak_val` is what can be had of it without
+        ground truth.
+        """
+        out: list[dict[str, Any]] = []
+        for one in self.fits:
+            epochs, curve = one.fit.selected_epoch, one.fit.curves["acc_test"]
+            found = {name: files.clean(float(curve[epochs[name]])) if name in epochs else None for name in CRITERION}
+            record: dict[str, Any] = {
+                "method": one.arm.method.name,
+                "seed": one.arm.seed,
+                "weak_seed": one.arm.weak_seed,
+                "supervision": one.arm.supervision,
+            }
+            last = found["last"]
+            for name, value in found.items():
+                record |= {f"epoch_{name}": epochs.get(name), f"acc_{name}": value}
+                if name != "last":
+                    record[f"gain_{name}"] = None if value is None or last is None else value - last
+            out.append(record)
+        return out
+
     def best(self, selection: str = "weak_val", *, method: str | None = None) -> BestHead:
         """The run that does best on hold-val under `selection` (weak agreement, or truth for `oracle`), no ceilings.
 
