@@ -7,7 +7,9 @@ medians, ratios medians of the ratios within a repetition, so that a machine tha
 `warm`: the files are in the page cache. `cold`: the kernel was asked to drop them (posix_fadvise), which not every file
 system obeys. memcpy and `.npy into a buffer` fill memory that they had before, the others take new memory. Reads of the
 bank are verified (crc32c), the others are not. Writes end in fsync, in a folder that is new each time; those of the
-bank check the numbers, hash, and read back. `one part` is what a part of 8192 rows cannot do without.
+bank check the numbers, hash, and read back. `one part` is what a part of 8192 rows cannot do without, each alone, and
+what follows for the ratio: from the processor's work on one core and on all, and from the syncs that must wait for one
+another (the part's files; the name of its folder; its commit record; the name of that).
 """
 
 from __future__ import annotations
@@ -32,14 +34,16 @@ import zarr
 from safetensors.numpy import load_file, save_file
 
 from w2s_fast.core.hashing import digest_ids, row_id
-from w2s_fast.store import begin_bank, complete_bank, files, layout, missing_parts, open_key, write_part
-from w2s_fast.store.checks import checked_arrays, checked_ids
+from w2s_fast.store import begin_bank, complete_bank, files, layout, missing_parts, open_key, reader, write_part
+from w2s_fast.store.checks import check_numbers, checked_arrays, checked_ids
+from w2s_fast.store.memory import cores
 from w2s_fast.store.part import crc32c
 from w2s_fast.store.publish import compare
 
 TAKEN = 2048
 NPY, NPYS, ONE, TWO = ".npy + fsync", "a .npy + fsync per part", "bank", "bank, two parts at a time"
 BUFFER, TENSOR, LOAD = ".npy into a buffer", "bank, verified, into a tensor", "np.load"
+ALONE = "bank, verified, by one thread"
 MAPPED, CHECKED = ".npy, mapped", "bank, chunks checked before"
 
 Tables = dict[str, dict[str, float]]
@@ -135,12 +139,21 @@ def written(folder: Path, features: np.ndarray, ids: list[str], norms: np.ndarra
             "bank / a .npy per part": ratio(seconds, NPYS, ONE),
             "bank, two at a time / a .npy per part": ratio(seconds, NPYS, TWO),
         },
-        "one part, ms": floors(here, features[: layout.PART_ROWS], ids[: layout.PART_ROWS], norms, repeats),
+        "one part, ms": floors(
+            here,
+            features[: layout.PART_ROWS],
+            ids[: layout.PART_ROWS],
+            norms,
+            repeats=repeats,
+            npy=1e3 * median(seconds[NPY]) / len(ids) * min(layout.PART_ROWS, len(ids)),
+        ),
     }
 
 
-def floors(folder: Path, part: np.ndarray, ids: list[str], norms: np.ndarray, repeats: int) -> dict[str, float]:
-    """Milliseconds of what writing one part consists of, each alone, and how many times it syncs."""
+def floors(
+    folder: Path, part: np.ndarray, ids: list[str], norms: np.ndarray, *, repeats: int, npy: float
+) -> dict[str, float]:
+    """Milliseconds of what writing one part consists of, each alone, and the ratios that follow; npy: ms a part."""
     ok, path, raw, small = np.ones(len(part), bool), folder / "raw", part.reshape(-1).view(np.uint8), folder / "small"
     syncs: list[int] = []
     real = files.fsync
@@ -166,22 +179,41 @@ def floors(folder: Path, part: np.ndarray, ids: list[str], norms: np.ndarray, re
 
     write()
     into = np.zeros_like(part)
-    work: dict[str, Work] = {
-        "memcpy": lambda: np.copyto(into, part),
-        "checks of ids and numbers": lambda: (
+    arrays = checked_arrays(ids, 0, features=part, logits=None, norms=norms[: len(part)], ok=ok, stored="f16")
+    processor: dict[str, Work] = {
+        "ids": lambda: (
             checked_ids(ids),
             checked_arrays(ids, 0, features=part, logits=None, norms=norms[: len(part)], ok=ok, stored="f16"),
+            digest_ids(ids),
         ),
+        "finiteness and norms": lambda: check_numbers(arrays, ids, 0),
         "crc32c": lambda: crc32c(raw),
         "sha256": lambda: hashlib.sha256(raw.data).digest(),
         "write, no fsync": write,
-        "fsync of what was written": lambda: os.fsync(fd),
         "read back and compare": lambda: compare(path, (raw,)),
+    }
+    work: dict[str, Work] = {
+        "memcpy": lambda: np.copyto(into, part),
+        **processor,
+        # after `write`, so that there is something to sync
+        "fsync of what was written": lambda: (write(), os.fsync(fd)),
         "a small file, written and synced": sync_small,
     }
     found = {name: 1e3 * median(s) for name, s in in_turn(work, repeats=3 * repeats).items()}
     os.close(fd)
-    return {**found, "fsyncs, a bank of one part (number)": float(len(syncs))}
+    found["fsync of what was written"] -= found["write, no fsync"]
+    busy = sum(found[name] for name in processor)
+    waits = found["fsync of what was written"] + 3 * found["a small file, written and synced"]
+    return {
+        **found,
+        "all of the processor's work": busy,
+        "syncs that wait for one another": waits,
+        ".npy + fsync, a part's share": npy,
+        "at best, on one core (ratio)": npy / max(busy, waits),
+        f"at best, on {cores()} cores (ratio)": npy / max(busy / cores(), waits),
+        "at best, on any, without the waits (ratio)": npy / (busy / cores()),
+        "fsyncs, a bank of one part (number)": float(len(syncs)),
+    }
 
 
 def read_npy(path: Path, out: np.ndarray) -> None:
@@ -216,10 +248,16 @@ def measure(folder: Path, *, rows: int, dim: int, repeats: int) -> Tables:
         for part, array in zip(bank.parts, arrays, strict=True):
             out[part.commit.start : part.commit.stop] = array[...]
 
+    def alone() -> None:
+        before, reader.READERS = reader.READERS, 1
+        bank.features(dtype=torch.float16)
+        reader.READERS = before
+
     reads: dict[str, Work] = {
         "memcpy": lambda: np.copyto(out, features),
         BUFFER: lambda: read_npy(npy, out),
         TENSOR: lambda: bank.features(dtype=torch.float16),
+        ALONE: alone,
         "bank, verified, as float32": lambda: bank.features(),
         LOAD: lambda: np.load(npy),
         "safetensors": lambda: load_file(tensors),
@@ -233,7 +271,9 @@ def measure(folder: Path, *, rows: int, dim: int, repeats: int) -> Tables:
     found["cold read, GB/s"] = {name: size / median(s) for name, s in cold.items()}
     found["warm read, ratios"] = {
         "bank / .npy into a buffer (at least 0.45)": ratio(warm, BUFFER, TENSOR),
+        "bank, one thread / .npy into a buffer": ratio(warm, BUFFER, ALONE),
         "bank / np.load": ratio(warm, LOAD, TENSOR),
+        "bank, one thread / np.load": ratio(warm, LOAD, ALONE),
     }
 
     wanted = rng.choice(rows, min(TAKEN, rows), replace=False)

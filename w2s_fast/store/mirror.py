@@ -71,18 +71,19 @@ def pull_bank(bank: Path) -> None:
         _place(done, complete)
 
 
-def agree(bank: Path, part: int | None = None) -> None:
-    """For every part (or one): take the bucket's if it has one, else give it the mirror's."""
+def agree(bank: Path, part: int | None = None) -> bool:
+    """For every part (or one): take the bucket's if it has one, else give it the mirror's. False without a bucket."""
     root = bank.parents[2]
     objects = bucket_of(root)
     if objects is None:
-        return
+        return False
     names = (one.name for one in objects.list(_name(layout.commits_dir(bank), root)))
     there = {int(match[1]) for match in map(_COMMIT.fullmatch, names) if match}
     here = {int(p.stem) for p in layout.commits_dir(bank).glob("[0-9]" * 6 + ".json")}
     for one in sorted(there | here) if part is None else [part]:
         if one not in there or not _pulled(objects, bank, one):
             _push_part(objects, bank, one, again=one in there)
+    return True
 
 
 def _pulled(objects: Objects, bank: Path, part: int) -> bool:

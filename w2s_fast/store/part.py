@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -281,11 +282,13 @@ class within:  # noqa: N801 - reads as a statement
 
 
 def confined(folder: Path, name: str) -> Path:
-    """`folder / name`, refused when a symbolic link leads elsewhere."""
-    path = folder / name
-    if os.path.realpath(path) != os.path.join(os.path.realpath(folder.parent), folder.name, name):  # noqa: PTH118
-        raise Bad("it is reached through a symbolic link")
-    return path
+    """`folder / name`, refused when `folder` or anything on the way from it is a symbolic link."""
+    here = str(folder)
+    for step in ("", *name.split("/")):
+        here = f"{here}/{step}" if step else here
+        if stat.S_ISLNK(os.lstat(here).st_mode):
+            raise Bad("it is reached through a symbolic link")
+    return Path(here)
 
 
 def _checked_bytes(folder: Path, name: str, entry: FileEntry) -> bytes:

@@ -82,6 +82,7 @@ def write_part(
     arrays = checked_arrays(texts, start, features=features, logits=logits, norms=norms, ok=ok, stored=stored)
     listed = checked_failures(failures, texts, start, arrays["ok"])
     provenance = plain(dict(producer or {}), "producer")
+    digest = digest_ids(texts)
     with _writing(bank):
         if not layout.key_file(bank).is_file():
             raise CacheError(f"{bank} is not a bank (no key.json); create it with begin_bank")
@@ -95,7 +96,7 @@ def write_part(
                 stop=stop,
                 directory=directory,
                 files=entries,
-                ids_digest=digest_ids(texts),
+                ids_digest=digest,
                 named=_named(texts, spelled(arrays["ids"])),
                 failures=listed,
                 producer=provenance,
@@ -106,9 +107,9 @@ def write_part(
                     files.remove_tree(layout.parts_dir(bank) / directory)
         else:
             files.settle(layout.commits_dir(bank))
-        mirror.agree(bank, part)
-        there = usable(bank, part, stop) or there
-    if there.ids_digest != digest_ids(texts):
+        if mirror.agree(bank, part):
+            there = usable(bank, part, stop) or there
+    if there.ids_digest != digest:
         raise CacheError(
             f"part {part} of bank {bank.name[:12]} was committed with other ids; remove {bank} and redo it"
         )
