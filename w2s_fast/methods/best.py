@@ -42,6 +42,10 @@ class BestHead:
             "method": arm.method.name,
             "head": str(arm.method.head),
             "loss": arm.method.loss_name,
+            "supervision": arm.supervision,
+            "reads": "features of the strong encoder"
+            if self._own_features
+            else f"features that {arm.supervision} made",
             "classes": list(task.classes),
             "data": task.data,
             "strong": task.strong,
@@ -55,6 +59,11 @@ class BestHead:
             "resolved": self.scored.fit.resolved,
             "code": CODE,
         }
+
+    @property
+    def _own_features(self) -> bool:
+        """Whether the head was fitted on the task's features as they are."""
+        return self.scored.taught.lesson.features is None
 
     def to_torch(self) -> nn.Module:
         """A module f[b, d] raw features -> logits f[b, k] (before the temperature)."""
@@ -70,11 +79,23 @@ class BestHead:
         return nn.Sequential(lesson.move, own)
 
     def save(self, path: str | Path) -> Path:
-        """Write safetensors and a JSON card; `heads.load_head` reads them back."""
-        return heads.save_head(path, self.scored.arm.method.head, self.theta, self.card)
+        """Write safetensors and a JSON card; `heads.load_head` reads them back.
+
+        The head alone: where its card says that it reads features that a supervision made, `to_torch` has both.
+        """
+        head = self.scored.taught.lesson.head or self.scored.arm.method.head
+        return heads.save_head(path, head, self.theta, self.card)
 
     def export(self, path: str | Path) -> Path:
-        """Write the open_clip-compatible zero-shot classifier matrix f[d, k] with its class names."""
+        """Write the open_clip-compatible zero-shot classifier matrix f[d, k] with its class names.
+
+        `UsageError` where the head reads other features than the encoder's.
+        """
+        if not self._own_features:
+            raise UsageError(
+                f"{self.scored.arm.method.name} reads features that {self.scored.arm.supervision} made, which no "
+                "zero-shot classifier of the encoder does; take to_torch(), which makes them first"
+            )
         return heads.export_classifier(self.theta, self.head, path, names=self.scored.task.classes, card=self.card)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from cases import accuracy, flipped, noisy_task, student
 from teaching_worlds import student_world
 
 import w2s_fast as w2s
-from w2s_fast.core.errors import MissingText, SpecError
+from w2s_fast import load_head
+from w2s_fast.core.errors import MissingText, SpecError, UsageError
 from w2s_fast.methods import teaching
 from w2s_fast.methods.task import Task
 
@@ -97,7 +100,7 @@ def test_nothing_outside_the_seen_rows_is_read() -> None:
 
 
 @pytest.mark.parametrize("head", ["linear", "prototype", "linear(init='text')"])
-def test_any_head_is_taken_out_with_its_features(head: str) -> None:
+def test_any_head_is_taken_out_with_its_features(head: str, tmp_path: Path) -> None:
     task = student_world(n=150)
     results = w2s.fit(
         task, loss="kd", head=head, supervision="adapted(smooth=0.3)", epochs=2, batch_size=64, references=False
@@ -105,6 +108,10 @@ def test_any_head_is_taken_out_with_its_features(head: str) -> None:
     best = results.best("last")
     rows = torch.from_numpy(best.scored.split.test)
     assert (best.to_torch()(task.features[rows]).argmax(1).numpy() == best.scored.fit.predicted["last"]).all()
+    _, _, card = load_head(best.save(tmp_path / "h"))
+    assert card["reads"] == "features that adapted(smooth=0.3) made" and card["supervision"] == "adapted(smooth=0.3)"
+    with pytest.raises(UsageError, match="to_torch"):
+        best.export(tmp_path / "c")
 
 
 def test_classes_under_a_nuisance_of_large_variance() -> None:

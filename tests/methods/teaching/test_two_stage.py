@@ -35,10 +35,9 @@ def consistency(task: Task, train: np.ndarray, by: str, k: int) -> dict[int, flo
 def with_teachers() -> Task:
     task, rng = student_world(n=200, noise=0.3), np.random.default_rng(1)
     labels = task.manifest.labels
-    others = {f"t{m}": rng.normal(size=(200, 4)) + 2 * np.eye(4)[labels] for m in range(3)}
-    return Task.from_arrays(
-        features=task.features, weak_logits=task.weak_logits[0], labels=labels, teachers=others, ids=task.ids
-    )
+    others = {f"t{m}": rng.normal(size=(200, 4)) + 1.0 * np.eye(4)[labels] for m in range(3)}
+    weak = task.weak_logits[0].numpy() * rng.uniform(0.1, 1.5, (200, 1))  # as sure as not, whoever agrees
+    return Task.from_arrays(features=task.features, weak_logits=weak, labels=labels, teachers=others, ids=task.ids)
 
 
 @pytest.mark.parametrize("by", ["confidence", "knn", "agreement"])

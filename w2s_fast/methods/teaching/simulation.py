@@ -81,7 +81,7 @@ class GtNoise(Teaching):
         detail = {
             "stage": self.kind,
             "acc_labels": share_right(pupil, made.weak, rows),
-            "same_as_weak": float((labels == said).mean()),
+            "recall_weak_labels": float((labels == said).mean()),
         }
         return Taught(fit=fit, lesson=lesson, details=(detail,))
 
