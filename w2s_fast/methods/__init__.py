@@ -42,7 +42,7 @@ METHODS: dict[str, str] = {
     "channel_em+proto": "w2s_fast.methods.refined:CHANNEL_EM_PROTO",
     "fused+lp": "w2s_fast.methods.refined:FUSED_LP",
     "fused+proto": "w2s_fast.methods.refined:FUSED_PROTO",
-    "fusion": "w2s_fast.methods.refined:FUSION",
+    "fusion+none": "w2s_fast.methods.refined:FUSION_NONE",
     "self_train+lp": "w2s_fast.methods.refined:SELF_TRAIN_LP",
     "retrain_confident_like+lp": "w2s_fast.methods.refined:RETRAIN_CONFIDENT_LP",
     "bootstrap+lp": "w2s_fast.methods.burns:BOOTSTRAP_LP",

@@ -23,6 +23,7 @@ CHANNEL_EM_LP = _method("channel_em+lp", "linear", "channel_em")
 CHANNEL_EM_PROTO = _method("channel_em+proto", PROTO, "channel_em")
 FUSED_LP = _method("fused+lp", "linear", "fused")
 FUSED_PROTO = _method("fused+proto", PROTO, "fused")
-FUSION = _method("fusion", "linear", "fusion")
+# not `fusion`, which is the name of the reference row
+FUSION_NONE = _method("fusion+none", "linear", "fusion")
 SELF_TRAIN_LP = _method("self_train+lp", "linear", "self_train")
 RETRAIN_CONFIDENT_LP = _method("retrain_confident_like+lp", "linear", "retrain_confident_like")
