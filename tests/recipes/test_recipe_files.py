@@ -189,3 +189,12 @@ def test_a_model_library_that_is_not_here_costs_its_column_or_the_scale(tmp_path
 
 def test_place_is_written_with_the_root() -> None:
     assert under("{root}/a and {root}/b", Path("/r")) == "/r/a and /r/b" and under("{root}", None) == "{root}"
+
+
+def test_the_readme_s_recipe_is_one() -> None:
+    text = (SHIPPED / "README.md").read_text(encoding="utf-8").partition("```toml\n")[2].partition("```")[0]
+    recipe = Recipe.of(tomllib.loads(text), name="mine")
+    assert set(recipe.scales) == {"full", "drawn"} and recipe.supervisors["my-r18"]["epochs"] == 3
+    [column] = recipe.published("drawn").columns
+    assert (column.name, column.paper) == ("shipped", "ResNet-18")
+    assert recipe.published("full").number("accuracy", "cpl", recipe.published("full").columns[0]).value == 0.7225
