@@ -96,8 +96,9 @@ def test_begin_is_idempotent_and_key_json_is_the_key(tmp_path, rows):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", ["features", "logits"])
-def test_numbers_that_are_not_finite_are_refused(tmp_path, rows, name, bad):
-    values = getattr(rows, name).copy()
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, rows, name, bad, dtype):
+    values = getattr(rows, name).astype(dtype)
     values[9, 1] = bad
     bank = rows.begin(tmp_path)
     with pytest.raises(DataError, match=rf"{name} of row 9 \(id {rows.ids[9]}\) are not finite"):
