@@ -100,8 +100,11 @@ class BestHead:
 
 
 def classifier(head: heads.Head, theta: dict[str, Tensor]) -> Classifier:
-    """A module from the features that a head was fitted on f[b, e] to logits f[b, k], before the temperature."""
-    return Classifier(head, theta)
+    """A module from the features that a head was fitted on f[b, e] to logits f[b, k], before the temperature.
+
+    It lies on the CPU.
+    """
+    return Classifier(head, theta).cpu()  # where tables of features are, wherever the fit was
 
 
 class Classifier(nn.Module):
