@@ -35,6 +35,30 @@ WHITEN_LP = _method(
 CENTRE_LP = _method(
     "center+lp", "linear", "kd", "after " + _BURNS + ", generative supervision: means removed", "adapted(whiten=0.0)"
 )
+DOMAIN_CENTRE_LP = _method(
+    "domain_center+lp",
+    "linear",
+    "kd",
+    "after " + _BURNS + ", generative supervision: every domain's mean removed",
+    "adapted(center='domain', whiten=0.0)",
+)
+NEIGHBOUR_LP = _method(
+    "smooth_features+lp",
+    "linear",
+    "kd",
+    "after " + _BURNS + ", generative supervision: features smoothed over their neighbours",
+    "adapted(center='none', whiten=0.0, smooth=0.5)",
+)
+GT_NOISE_LP = _method(
+    "gt_noise+lp", "linear", "ce", _BURNS + ", simulation difficulty: as many errors at random", "gt_noise"
+)
+GT_CONFUSION_LP = _method(
+    "gt_noise_confusion+lp",
+    "linear",
+    "ce",
+    _BURNS + ", simulation difficulty: errors of the same confusion matrix on other rows",
+    "gt_noise(kind='confusion')",
+)
 SIMULATE_LP = _method("simulate+lp", "linear", "kd", _BURNS + ", simulation difficulty, on features", "simulate")
 # the cosine's half-period is the number of epochs, and it is stepped once a batch
 OPENAI_LP = _method(
