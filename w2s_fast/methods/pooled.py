@@ -95,15 +95,13 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
 
 def _rows_and_ids(parts: Sequence[Task], say: Say) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
     """The rows of each part that are kept, and the ids of all of them."""
-    pooled = {_image(task.ids[row]) for task in parts for row in halves(task.manifest)[1]}
+    pools = [{_image(task.ids[row]) for row in halves(task.manifest)[1]} for task in parts]
     seen: set[str] = set()
     rows: list[NDArray[np.int64]] = []
     ids: list[str] = []
-    for task in parts:
-        own = {_image(task.ids[row]) for row in halves(task.manifest)[1]}
-        lost = {
-            row for row in halves(task.manifest)[0].tolist() if (i := _image(task.ids[row])) in pooled and i not in own
-        }
+    for place, task in enumerate(parts):
+        others = set[str]().union(*pools[:place], *pools[place + 1 :])
+        lost = {row for row in halves(task.manifest)[0].tolist() if _image(task.ids[row]) in others}
         mine = [row for row in range(len(task.ids)) if row not in lost]
         if len(mine) < len(task.ids):
             say(f"{task.data}: {len(task.ids) - len(mine)} images of D_train are in another domain's pool; left out")
