@@ -44,8 +44,8 @@ OTHER_HEADS = (
 )
 SPELLED = {"dkd": "dkd(target='weak')"}
 """Losses that students of a weak model may not have by default, and what they have instead."""
-SAME = {"cpl": "kd", "ce_hard": "ce"}
-"""Names of losses that are others' on these heads: they would be the same fits."""
+SAME = {"cpl": "kd", "ce_hard": "ce", "raven": "kd"}
+"""Names of losses that are others' on these heads and one teacher: they would be the same fits."""
 OUT = Path(__file__).parent / "results" / "heads_by_losses.json"
 
 
