@@ -60,6 +60,7 @@ def test_difference_by_hand() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_twenty_paired_seeds_on_the_drawn_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "found.json"
     assert parity.main(["--cache", str(tmp_path / "cache"), "--json", str(out)]) == 0
