@@ -125,13 +125,13 @@ def test_heads_are_taken_out_whole(head, tmp_path) -> None:  # type: ignore[no-u
 
 
 def test_the_control_grid_is_whole_and_every_row_has_a_name_of_its_own() -> None:
-    assert shipped() == ("control",)
+    assert shipped() == ("control", "supervisions")
     arguments = Sweep.read("control").arguments()
     methods = resolve(loss=arguments["loss"], head=arguments["head"])
     heads = 2 * 3 + 1 + 2 + 4 * 2 * 4 + 2
     assert len(methods) == len({m.name for m in methods}) == 7 * heads
     assert arguments["seeds"] == 5
-    with pytest.raises(UsageError, match="or a name: control"):
+    with pytest.raises(UsageError, match="or a name: control, supervisions"):
         Sweep.read("contrl")
 
 
