@@ -34,7 +34,7 @@ import zarr
 from safetensors.numpy import load_file, save_file
 
 from w2s_fast.core.hashing import digest_ids, row_id
-from w2s_fast.store import begin_bank, complete_bank, files, layout, missing_parts, open_key, reader, write_part
+from w2s_fast.store import begin_bank, complete_bank, files, layout, missing_parts, open_key, write_part
 from w2s_fast.store.checks import check_numbers, checked_arrays, checked_ids
 from w2s_fast.store.memory import cores
 from w2s_fast.store.part import crc32c
@@ -43,7 +43,6 @@ from w2s_fast.store.publish import compare
 TAKEN = 2048
 NPY, NPYS, ONE, TWO = ".npy + fsync", "a .npy + fsync per part", "bank", "bank, two parts at a time"
 BUFFER, TENSOR, LOAD = ".npy into a buffer", "bank, verified, into a tensor", "np.load"
-ALONE = "bank, verified, by one thread"
 MAPPED, CHECKED = ".npy, mapped", "bank, chunks checked before"
 
 Tables = dict[str, dict[str, float]]
@@ -248,16 +247,10 @@ def measure(folder: Path, *, rows: int, dim: int, repeats: int) -> Tables:
         for part, array in zip(bank.parts, arrays, strict=True):
             out[part.commit.start : part.commit.stop] = array[...]
 
-    def alone() -> None:
-        before, reader.READERS = reader.READERS, 1
-        bank.features(dtype=torch.float16)
-        reader.READERS = before
-
     reads: dict[str, Work] = {
         "memcpy": lambda: np.copyto(out, features),
         BUFFER: lambda: read_npy(npy, out),
         TENSOR: lambda: bank.features(dtype=torch.float16),
-        ALONE: alone,
         "bank, verified, as float32": lambda: bank.features(),
         LOAD: lambda: np.load(npy),
         "safetensors": lambda: load_file(tensors),
@@ -271,9 +264,7 @@ def measure(folder: Path, *, rows: int, dim: int, repeats: int) -> Tables:
     found["cold read, GB/s"] = {name: size / median(s) for name, s in cold.items()}
     found["warm read, ratios"] = {
         "bank / .npy into a buffer (at least 0.45)": ratio(warm, BUFFER, TENSOR),
-        "bank, one thread / .npy into a buffer": ratio(warm, BUFFER, ALONE),
         "bank / np.load": ratio(warm, LOAD, TENSOR),
-        "bank, one thread / np.load": ratio(warm, LOAD, ALONE),
     }
 
     wanted = rng.choice(rows, min(TAKEN, rows), replace=False)

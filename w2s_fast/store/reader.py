@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import torch
 
 READERS = 4
-"""Most threads that read the parts of one array, and never more than there are cores."""
+"""Most threads that read and convert the parts of one array, and never more than there are cores. Reading alone gains
+nothing by a second one: checksums are taken one at a time."""
 _ALONE = 4 << 20
 """Bytes that one thread reads before others would have begun."""
 
@@ -233,8 +234,11 @@ class Bank:
                 self._chunk(part, meta, chunk)
                 place(start, stop, chunk)
 
-        many = sum(part.arrays[name].data_bytes for part in self.parts) > _ALONE
-        threads = min(READERS, cores(), len(self.parts)) if many else 1
+        converted = [
+            part for part in self.parts if target(part.commit.start, part.commit.stop, part.arrays[name].dtype) is None
+        ]
+        many = sum(part.arrays[name].data_bytes for part in converted) > _ALONE
+        threads = min(READERS, cores(), len(converted)) if many else 1
         if threads == 1:
             for part in self.parts:
                 read(part)
