@@ -61,7 +61,7 @@ def run_study(
             told += f", but for {total.unfinished} fits of {done[-1]} that were cut short; the same command fits them"
         return told
 
-    with say.stoppable(kept), say.progress("fits") as progress:
+    with say.stoppable(kept), say.progress("items") as progress:
         try:
             for results in study.fit(say=say.say, on_progress=progress, **arguments):
                 written = results.save(out)
