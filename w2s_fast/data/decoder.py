@@ -38,6 +38,12 @@ TRIES = 2
 _PIPE = 1 << 20
 _MOST_PIXELS = MEMORY // 8
 _MOST_TEXT = 1 << 16
+_SETTINGS = {
+    "OPENBLAS_NUM_THREADS": "1",  # each thread of numpy's would reserve memory
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),  # what is large goes back to the system at once, and is not kept in pieces
+    "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
+}
 _CODE = "import sys; sys.path[:] = sys.argv[2:]; from w2s_fast.data.decoder_process import main; main()"
 
 
@@ -132,7 +138,7 @@ class _Process:
                     stderr=subprocess.DEVNULL,
                     bufsize=0,
                     pass_fds=[fd],
-                    env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                    env={**os.environ, **_SETTINGS},
                 )
             except OSError as error:
                 why = error.strerror or error

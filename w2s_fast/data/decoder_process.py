@@ -73,24 +73,28 @@ def _grant_seconds() -> None:
 def serve(requests: BinaryIO, write: Callable[[bytes], object], shared: mmap.mmap) -> None:
     """Answer until `requests` end."""
     while len(head := requests.read(REQUEST.size)) == REQUEST.size:
-        size, named = REQUEST.unpack(head)
-        name = os.fsdecode(requests.read(named))
-        content = requests.read(size)
-        _grant_seconds()
-        try:
-            image = decode(content, path=name)
-            del content
-            width, height = image.size
-            for top, rows in strips(width, height):
-                if top and requests.read(1) != NEXT:
-                    return
-                part = image if rows == height else image.crop((0, top, width, top + rows))
-                shared[: 3 * width * rows] = part.tobytes()
-                write(NEXT if top else REPLY.pack(OK, width, height, 0))
-        except Unreadable as error:
-            _say(write, UNREADABLE, str(error))
-        except (DataError, MemoryError) as error:  # in the middle of an image it is no answer, and ends the process
-            _say(write, NO_MEMORY, str(error))
+        _answer(requests, write, shared, *REQUEST.unpack(head))
+
+
+def _answer(requests: BinaryIO, write: Callable[[bytes], object], shared: mmap.mmap, size: int, named: int) -> None:
+    """One reply. All that an image took is free when this returns: the next one may need as much."""
+    name = os.fsdecode(requests.read(named))
+    content = requests.read(size)
+    _grant_seconds()
+    try:
+        image = decode(content, path=name)
+        del content
+        width, height = image.size
+        for top, rows in strips(width, height):
+            if top and requests.read(1) != NEXT:
+                sys.exit()
+            part = image if rows == height else image.crop((0, top, width, top + rows))
+            shared[: 3 * width * rows] = part.tobytes()
+            write(NEXT if top else REPLY.pack(OK, width, height, 0))
+    except Unreadable as error:
+        _say(write, UNREADABLE, str(error))
+    except (DataError, MemoryError) as error:  # in the middle of an image it is no answer, and ends the process
+        _say(write, NO_MEMORY, str(error))
 
 
 def _say(write: Callable[[bytes], object], status: int, text: str) -> None:
