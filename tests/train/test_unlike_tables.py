@@ -67,6 +67,8 @@ def test_a_picked_teacher_and_a_plain_table_in_one_stack(monkeypatch, first):
 class ToLabels(TargetLoss):
     """Reads a column that is absent by default."""
 
+    needs = frozenset({"labels"})
+
     def target(self, logp, batch):
         label = batch.label() if batch.labels is None else batch.labels
         return torch.nn.functional.one_hot(label, logp.shape[-1]).to(logp.dtype)

@@ -45,7 +45,7 @@ class Arm:
     @property
     def transductive(self) -> bool:
         """Whether test images, unlabelled, were seen in training."""
-        return bool(self.method.supervision.args.get("transductive", False))
+        return bool(getattr(self.teaching, "transductive", False))
 
     @property
     def ceiling_key(self) -> tuple[str, Settings, int]:
@@ -68,7 +68,7 @@ def plan_arms(
     for point in points:
         variants = [variant_of(method, point) for method in methods]
         check_taken(variants, {**point.of_head, **point.of_loss})
-        check_truth(variants, w_gt=point.settings.w_gt)
+        check_taught(variants, w_gt=point.settings.w_gt)
         for variant in variants:
             resolved = point.settings_for(variant.settings).resolved(task.manifest.defaults)
             arms += [Arm(method=variant, settings=resolved, seed=s, weak_seed=w) for s, w in pairs]
@@ -118,6 +118,13 @@ def check_taken(variants: Sequence[Method], parameters: dict[str, Any]) -> None:
         allowed = list(dict.fromkeys(v for one in known if isinstance(one, tuple) for v in one))
         if value not in allowed and all(isinstance(one, tuple) for one in known):
             raise UsageError(f"{name}={value!r} is none of {', '.join(map(repr, allowed))}")
+
+
+def check_taught(variants: Sequence[Method], *, w_gt: float) -> None:
+    """Refuse what a method's supervision cannot teach, and what a student of a weak model may not read."""
+    for m in variants:
+        teaching.make(m.supervision).check_method(m)
+    check_truth(variants, w_gt=w_gt)
 
 
 def check_truth(variants: Sequence[Method], *, w_gt: float) -> None:

@@ -231,6 +231,7 @@ def _keys(parts: Sequence[Task], ids: tuple[str, ...], seeds: Sequence[int], bes
         "weak": {seed: both(lambda task, s=seed: (task.keys.get("weak") or {}).get(s)) for seed in seeds},
         "text": parts[0].keys.get("text"),
         "teachers": {name: both(lambda task, n=name: (task.keys.get("teachers") or {}).get(n)) for name in beside},
+        "encoders": both(lambda task: task.keys.get("encoders")),
     }
 
 

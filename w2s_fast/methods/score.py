@@ -317,7 +317,8 @@ def _run_id(task: Task, one: Scored, mode: str, precision: str, *, transductive:
         (task.keys.get("weak") or {}).get(arm.weak_seed), task.manifest.truth_digest,
         arm.method.name, str(arm.method.head), arm.method.loss_identity, str(arm.settings), arm.seed, arm.weak_seed,
         arm.supervision, mode, precision, one.split.digest,
-        *([teachers] if (teachers := task.keys.get("teachers")) and arm.teaching.teachers > 1 else []),
+        *([task.keys.get("teachers"), task.keys.get("weak")] if arm.teaching.teachers > 1 else []),
+        *([spaces] if (spaces := task.keys.get("encoders")) and arm.supervision not in ("weak", "gt") else []),
         *(["transductive"] if transductive else []),
         *([order] if (order := one.fit.resolved.get("order")) not in (None, "resident") else []),
     ]  # fmt: skip

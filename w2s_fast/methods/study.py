@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from w2s_fast.backbones.device import pick_device
-from w2s_fast.core.errors import TrainError, UsageError, nearest
+from w2s_fast.core.errors import UsageError, W2SError, nearest
 from w2s_fast.core.paths import cache_root
 from w2s_fast.data import canonical, expand_data, open_manifest
 from w2s_fast.methods import supervisors
@@ -168,7 +168,7 @@ class Study:
             cut: list[Results] = []
             try:
                 results = fit(task, stream=self.stream, on_progress=report, on_cut=cut.append, **arguments)
-            except (KeyboardInterrupt, TrainError):
+            except (KeyboardInterrupt, W2SError):
                 yield from cut
                 raise
             yield results
@@ -176,7 +176,7 @@ class Study:
 
 def _check_points(methods: Sequence[Method], grid: Mapping[str, Any]) -> None:
     """Refuse settings that no method takes, and values out of range, as the fits themselves would."""
-    from w2s_fast.methods.arms import check_taken, check_truth, variant_of
+    from w2s_fast.methods.arms import check_taken, check_taught, variant_of
     from w2s_fast.methods.settings import grid_of
     from w2s_fast.train.schedule import make_schedule
     from w2s_fast.train.solver import make_solver
@@ -186,7 +186,7 @@ def _check_points(methods: Sequence[Method], grid: Mapping[str, Any]) -> None:
         make_schedule(point.settings.schedule)
         variants = [variant_of(method, point) for method in methods]
         check_taken(variants, {**point.of_head, **point.of_loss})
-        check_truth(variants, w_gt=point.settings.w_gt)
+        check_taught(variants, w_gt=point.settings.w_gt)
 
 
 def _labelled(on_progress: Callable[[str, int, int], None], label: str) -> Callable[[int, int], None]:

@@ -168,6 +168,7 @@ class Task:
                 "weak": {seed: _digest(z) for seed, z in weak.items()},
                 "text": None if prompts is None else _digest(prompts),
                 "teachers": {n: _digest(z) for n, z in others.items()},
+                "encoders": {n: _digest(z) for n, z in spaces.items()},
             },
             weak_models={seed: f"weak/{seed}" for seed in weak},
             more_teachers=others,

@@ -77,7 +77,8 @@ def _by_chunks(weak: Tensor, compute: Callable[[Batch], Tensor], rows: int = 819
 class Gathered(Batch):
     """The batch of a slice's runs, for row numbers i[b] (shared by all runs) or i[r, b].
 
-    columns is kept from step to step, cache lasts one step and is shared by all slices of a stack.
+    columns is kept from step to step, cache lasts one step and is shared by all slices of a stack. labelled: whether
+    ground truth may be read.
     """
 
     _supervisions: tuple[Supervision, ...]
@@ -86,6 +87,7 @@ class Gathered(Batch):
     _rows: Tensor
     _columns: dict[Any, Any]
     _cache: dict[Any, Tensor]
+    _labelled: bool
 
     def __init__(
         self,
@@ -98,6 +100,7 @@ class Gathered(Batch):
         t: Tensor,
         memory: dict[str, Tensor],
         cache: dict[Any, Tensor],
+        labelled: bool,
     ) -> None:
         one = supervisions[0]
         self.__dict__.update(
@@ -107,6 +110,7 @@ class Gathered(Batch):
             _rows=rows,
             _columns=columns,
             _cache=cache,
+            _labelled=labelled,
             valid=valid,
             t=t,
             memory=memory,
@@ -125,7 +129,7 @@ class Gathered(Batch):
 
     @cached_property
     def labels(self) -> Tensor | None:  # type: ignore[override]
-        return self._column("labels", _labels)
+        return self._column("labels", _labels) if self._labelled else None
 
     @cached_property
     def weight(self) -> Tensor | None:  # type: ignore[override]

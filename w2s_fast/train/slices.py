@@ -65,6 +65,7 @@ class Slice:
             t=t[self.start : self.stop],
             memory=self.memory,
             cache=cache,
+            labelled=self.has_gt or "labels" in self.loss.needs,
         )
 
     def factor(self, batch: Batch, dtype: torch.dtype) -> Tensor | None:

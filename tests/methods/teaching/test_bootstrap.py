@@ -67,6 +67,7 @@ def test_another_head_on_the_ladder() -> None:
 
 
 @pytest.mark.parametrize(("spec", "match"), [
+    ("bootstrap(head=\"linear(init='class_mean')\")", "ground truth"),
     ("bootstrap(head='prototype')", "text features"), ("bootstrap(head='prompt')", "text features"),
     ("bootstrap(head='linaer')", "linear"), ("bootstrap(steps=2)", "no parameter"),
 ])  # fmt: skip

@@ -106,7 +106,16 @@ def test_logits_of_prototypes_follow_the_published_order() -> None:
     assert weak + 0.1 < truth < prototypes < both + 0.02 and both > truth + 0.1
 
 
-@pytest.mark.parametrize("spec", ["salience(via='adaptor')", "salience(reads='gradients')", "gt_salience(rank=2)"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "salience(via='adaptor')",
+        "salience(reads='gradients')",
+        "gt_salience(rank=2)",
+        "salience(via=\"prototype(init='class_mean')\", reads='logits')",
+        "salience(via=\"adapter(init='class_mean')\")",
+    ],
+)
 def test_specs_that_do_not_fit(spec: str) -> None:
     with pytest.raises(SpecError):
         teaching.make(spec)

@@ -60,6 +60,10 @@ class EnsemW2SLike(Teaching):
     def stages(self) -> int:
         return 1 + (self.rounds if self.members == "boosted" else 0)
 
+    @property
+    def teachers(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return 2 if self.members == "teachers" else 1
+
     def lessons(self, pupil: Pupil) -> Lessons:
         rows, labels = _d_train(pupil, str(pupil.arm.supervision))
         at, k = torch.from_numpy(rows), len(pupil.task.classes)

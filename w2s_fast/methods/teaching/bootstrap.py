@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from w2s_fast import heads
 from w2s_fast.core.errors import SpecError
 from w2s_fast.core.fields import Limits
 from w2s_fast.core.specs import parse, split_list
 from w2s_fast.methods.teaching.relabel import hardened, share_right
-from w2s_fast.methods.teaching.teaching import Lesson, Lessons, Pupil, Taught, Teaching
+from w2s_fast.methods.teaching.teaching import Lesson, Lessons, Pupil, Taught, Teaching, head_on_the_way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ class Bootstrap(Teaching):
         return 1 + max(1, len(self.names))
 
     def check(self) -> None:
-        made = heads.make(self.head)
+        made = head_on_the_way("bootstrap", self.head)
         if made.needs_tower or getattr(made, "init_from", None) in ("text", "zero_shot"):
             raise SpecError(
                 f"supervision 'bootstrap': head {self.head!r} reads text features, and the encoders of a ladder may "

@@ -21,7 +21,6 @@ from w2s_fast.losses import ground_truth
 from w2s_fast.methods.teaching.specialists import Specialist, Units, collected, knows, level_of, ordered
 from w2s_fast.methods.teaching.teaching import Lesson, Lessons, Pupil, Rows, Taught, Teaching
 from w2s_fast.train import Fit
-from w2s_fast.train.solver import make_solver
 from w2s_fast.train.stream import Stream
 
 HEAD, LOSS = Spec(name="linear"), Spec(name="ce")
@@ -47,7 +46,7 @@ class CSL(Teaching):
     previous student stay, in the order of hold-train where equal. hard: labels instead of probabilities.
     level1: the first teacher is a `head` like the others, trained on all of D_train, or the task's own `weak` model.
     backbone: an encoder in place of the weak model's own, such as `timm:resnet18.a1_in1k`. teacher_steps, teacher_lr:
-    Adam's for the specialists, on batches of the student's size of their rows, repeated (lr None: the head's 0.01).
+    Adam's for the specialists, on batches of the student's size (at most D_train's) of their rows, repeated (lr None: 0.01).
     const_iters: the student takes int(E / share kept) epochs; else E.
 
     Differs from the released code: blocks may be uneven; ranks and shares are counted, not rounded; specialists see
@@ -125,7 +124,7 @@ class CSL(Teaching):
             table, pick = self._labels(pupil, level, fits, units, features, previous)
             label = table.argmax(-1)
             kept = self._kept(label, previous, pupil.split.train)
-            epochs = self._epochs(pupil, len(kept))
+            epochs = pupil.epochs(len(kept) if self.const_iters else len(pupil.split.train))
             lesson = Lesson(
                 supervision=desk.supervision(self._shown(table, label, pupil)),
                 train=kept,
@@ -147,9 +146,11 @@ class CSL(Teaching):
         return taught
 
     def _specialist(self, one: Specialist, pupil: Pupil, features: Tensor) -> Lesson:
-        shown = np.resize(one.rows, self.teacher_steps * (pupil.arm.settings.batch_size or 512))
+        batch = min(pupil.arm.settings.batch_size or 512, len(pupil.split.weak_train))
+        shown = np.resize(one.rows, self.teacher_steps * batch)
         settings = {
             "epochs": 1,
+            "batch_size": batch,
             "lr": self.teacher_lr,
             "solver": "adam",
             "schedule": "linear(warmup=0.1)",
@@ -204,12 +205,6 @@ class CSL(Teaching):
             return train
         rows = torch.from_numpy(train)
         return train[kept_rows(previous[rows], label[rows], self.keep)]
-
-    def _epochs(self, pupil: Pupil, count: int) -> int:
-        epochs = pupil.arm.settings.epochs or 10
-        if not self.const_iters or not count or make_solver(pupil.arm.settings.solver).full_batch:
-            return epochs
-        return epochs * len(pupil.split.train) // count
 
     def _space(self, pupil: Pupil) -> Hashable:
         """Which features the specialists read."""

@@ -8,13 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from w2s_fast import heads
 from w2s_fast.core.fields import Limits
 from w2s_fast.core.specs import parse
 from w2s_fast.losses import Supervision
 from w2s_fast.methods.best import classifier
 from w2s_fast.methods.teaching.relabel import share_right
-from w2s_fast.methods.teaching.teaching import Lesson, Lessons, Pupil, Taught, Teaching
+from w2s_fast.methods.teaching.teaching import Lesson, Lessons, Pupil, Taught, Teaching, head_on_the_way
 from w2s_fast.train import Fit
 
 CHUNK = 8192
@@ -26,7 +25,7 @@ class Salience(Teaching):
 
     via: the head that is frozen. reads: `features`, what it has moved them to (adapter; others leave them as they are),
     or `logits`, its k outputs at its own temperature. The control of `gt_salience`, with weak labels in its second
-    stage. Text features stand for themselves beside moved ones; beside logits there are none.
+    stage. Text features stand for themselves beside moved ones of their width; beside others there are none.
     """
 
     via: str = "adapter"
@@ -44,7 +43,7 @@ class Salience(Teaching):
         return 2
 
     def check(self) -> None:
-        heads.make(self.via)
+        head_on_the_way("salience", self.via)
 
     def labels(self, pupil: Pupil) -> Supervision:
         """Who teaches the second stage."""
@@ -55,11 +54,11 @@ class Salience(Teaching):
         (fit,) = yield [first]
         said = pupil.desk.says(fit, first)
         move = Moved(fit, logits=self.reads == "logits")
-        features = moved(move, pupil.desk.features())
+        features, text = moved(move, pupil.desk.features()), pupil.task.text
         lesson = Lesson(
             supervision=self.labels(pupil),
             features=features,
-            text=pupil.task.text if self.reads == "features" else None,
+            text=text if self.reads == "features" and text is not None and text.shape[1] == features.shape[1] else None,
             move=move,
         )
         (student,) = yield [lesson]

@@ -17,7 +17,6 @@ from w2s_fast.diagnose.neighbours import neighbours
 from w2s_fast.methods.teaching.relabel import share_right, weak_probs
 from w2s_fast.methods.teaching.teaching import Lesson, Lessons, Pupil, Taught, Teaching
 from w2s_fast.train import Fit
-from w2s_fast.train.solver import make_solver
 
 Chosen = tuple[NDArray[np.bool_], Mapping[str, Any]]
 """bool[n] over the rows of hold-train, and what else is to be logged."""
@@ -41,10 +40,7 @@ class Selection(Teaching):
         kept, more = yield from self.chosen(pupil)
         train = pupil.split.train
         rows = train[kept]
-        settings = pupil.arm.settings
-        epochs = settings.epochs or 10
-        if self.equal_iterations and len(rows) and not make_solver(settings.solver).full_batch:
-            epochs = epochs * len(train) // len(rows)
+        epochs = pupil.epochs(len(rows) if self.equal_iterations else len(train))
         lesson = Lesson(supervision=pupil.weak, train=rows, settings={"epochs": epochs})
         (fit,) = yield [lesson]
         right = (pupil.weak.label(torch.from_numpy(train)) == pupil.task.labels[torch.from_numpy(train)]).numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -40,9 +39,9 @@ class SelfTrain(Teaching):
         """The rows that the next student is trained on; None is all of hold-train."""
         return None
 
-    def settings(self, pupil: Pupil) -> Mapping[str, Any]:
-        """Settings of the students after the first."""
-        return {}
+    def epochs(self, pupil: Pupil, count: int) -> int:
+        """Epochs of the students after the first, on so many rows."""
+        return pupil.epochs(len(pupil.split.train))
 
     def lessons(self, pupil: Pupil) -> Lessons:
         desk, train = pupil.desk, pupil.split.train
@@ -52,19 +51,21 @@ class SelfTrain(Teaching):
         for number in range(1, self.rounds + 1):
             said = desk.says(fit)
             rows = self.rows(pupil, said)
+            kept = train if rows is None else rows
+            epochs = self.epochs(pupil, len(kept))
             lesson = Lesson(
                 supervision=desk.supervision(hardened(said) if self.hard else said),
                 train=rows,
-                settings=self.settings(pupil),
+                settings={"epochs": epochs},
                 scored=number == self.rounds,
                 key=(type(self).__name__, self, pupil.weak_seed, number),
             )
             (fit,) = yield [lesson]
-            kept = train if rows is None else rows
             details.append(
                 {
                     "stage": number,
                     "keep_rate": len(kept) / len(train),
+                    "epochs": epochs,
                     "acc_labels": share_right(pupil, said, train),
                     "precision_kept": share_right(pupil, said, kept),
                 }
@@ -76,8 +77,8 @@ class SelfTrain(Teaching):
 class RetrainConfidentLike(SelfTrain):
     """As `self_train`, on those rows of hold-train only of which the student before is most confident.
 
-    keep: the share of hold-train. equal_steps: whether epochs are multiplied by 1 / keep, so that students of fewer
-    rows take about as many steps. After an idea for groups under spurious correlation, whose text was not at hand.
+    keep: the share of hold-train. equal_steps: whether students take int(E / share kept) epochs, so as many steps as on
+    all rows. After an idea for groups under spurious correlation, whose text was not at hand.
     """
 
     rounds: int = 1
@@ -93,6 +94,5 @@ class RetrainConfidentLike(SelfTrain):
     def rows(self, pupil: Pupil, said: Any) -> Rows | None:
         return pupil.kept(most_consistent(said.max(dim=-1).values, pupil.split.train, self.keep))
 
-    def settings(self, pupil: Pupil) -> Mapping[str, Any]:
-        epochs = pupil.arm.settings.epochs
-        return {"epochs": round(epochs / self.keep)} if self.equal_steps and epochs else {}
+    def epochs(self, pupil: Pupil, count: int) -> int:
+        return pupil.epochs(count if self.equal_steps else len(pupil.split.train))

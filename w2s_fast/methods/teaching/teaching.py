@@ -11,18 +11,37 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from w2s_fast import heads
+from w2s_fast.core.errors import SpecError
 from w2s_fast.core.fields import Limits
 from w2s_fast.core.specs import Spec
 from w2s_fast.data.splits import Split
+from w2s_fast.heads import Head
 from w2s_fast.losses import Supervision
 from w2s_fast.methods.task import Task
 from w2s_fast.train import Fit
+from w2s_fast.train.solver import make_solver
 
 if TYPE_CHECKING:
     from w2s_fast.methods.arms import Arm
+    from w2s_fast.methods.presets import Method
     from w2s_fast.methods.teaching.desk import Desk
 
 Rows = NDArray[np.int64]
+
+
+def head_on_the_way(name: str, spec: str) -> Head:
+    """The head of a supervision's own stage, which learns weak labels; `SpecError` where it starts from ground truth.
+
+    name: of the supervision, for the message.
+    """
+    made = heads.make(spec)
+    if getattr(made, "init_from", None) == "class_mean":
+        raise SpecError(
+            f"supervision {name!r}: head {spec!r} starts from ground truth, and what it learns are weak labels; "
+            "use init='weak_mean'"
+        )
+    return made
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,6 +108,14 @@ class Pupil:
         parts = [self.split.train, self.split.test] if transductive else [self.split.train]
         return np.sort(np.concatenate(parts))
 
+    def epochs(self, rows: int) -> int:
+        """Epochs in which so many rows make as many steps as hold-train in E: int(E n / rows); E for full batches."""
+        settings = self.arm.settings
+        own = settings.epochs or 10
+        if not rows or make_solver(settings.solver).full_batch:
+            return own
+        return own * len(self.split.train) // rows
+
     def kept(self, keep: NDArray[np.bool_]) -> Rows:
         """The rows of hold-train, in its order, where bool[N] `keep` is true."""
         return self.split.train[keep[self.split.train]]
@@ -123,6 +150,9 @@ class Teaching:
 
     def check(self) -> None:
         """Raise `SpecError` for parameters that do not fit each other."""
+
+    def check_method(self, method: Method) -> None:
+        """Raise `UsageError` for a method whose loss or head cannot be taught in this way."""
 
     def lessons(self, pupil: Pupil) -> Lessons:
         """The rounds of fits; errors are `UsageError` and `DataError` with what is missing and how to give it."""

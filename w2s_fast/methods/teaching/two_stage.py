@@ -42,6 +42,10 @@ class TwoStage(Teaching):
     def stages(self) -> int:
         return 2
 
+    @property
+    def teachers(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return 2 if self.by == "agreement" else 1
+
     def lessons(self, pupil: Pupil) -> Lessons:
         train = pupil.split.train
         kept = most_consistent(self.consistency(pupil), train, self.keep)
@@ -51,7 +55,7 @@ class TwoStage(Teaching):
         said = pupil.desk.says(first)
         table = weak_log_probs(pupil).clone()
         at = torch.from_numpy(rest)
-        table[at] = hardened(said[at]) if self.hard else said[at]
+        table[at] = (hardened(said[at]) if self.hard else said[at]).to(table.dtype)
         lesson = Lesson(supervision=pupil.desk.supervision(table))
         (student,) = yield [lesson]
         weak = pupil.weak.weak
