@@ -297,6 +297,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     a = parser.parse_args()
     rows = min(a.rows, 32_768) if a.quick else a.rows
+    load = os.getloadavg()[0]
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=a.folder) as folder:
         tables = measure(Path(folder), rows=rows, dim=a.dim, repeats=5 if a.quick else 7)
@@ -306,7 +307,12 @@ def main() -> int:
         for name, value in table.items():
             print(f"  {name:42s} {value:10.3g}")
     if a.json:
-        where = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
+        where = {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "load_at_start": load,
+        }
         versions = {"numpy": np.__version__, "torch": torch.__version__, "zarr": zarr.__version__}
         a.json.write_text(json.dumps({"rows": rows, "dim": a.dim, **where, **versions, "tables": tables}, indent=1))
     return 0
