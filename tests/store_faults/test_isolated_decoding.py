@@ -22,6 +22,7 @@ from w2s_fast.data.decode import MAX_BYTES, MEMORY
 from w2s_fast.extract.worker import extract
 from w2s_fast.store import open_bank
 
+SLOW = pytest.mark.slow
 WORSE = """
 import os, signal, sys; sys.path[:] = sys.argv[2:]
 from w2s_fast.data import decode, decoder_process as module
@@ -59,7 +60,7 @@ def folder(root: Path, killers: bool) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=SLOW), 2])
 def test_an_image_that_kills_its_decoder_is_a_failed_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
@@ -121,7 +122,10 @@ def members(session: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
-@pytest.mark.parametrize(("workers", "how"), [(0, signal.SIGINT), (1, signal.SIGINT), (1, signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("workers", "how"),
+    [pytest.param(0, signal.SIGINT, marks=SLOW), (1, signal.SIGINT), pytest.param(1, signal.SIGKILL, marks=SLOW)],
+)
 def test_nothing_is_left_running(tmp_path: Path, workers: int, how: signal.Signals) -> None:
     """After Ctrl-C, which the whole group is told of, and after the main process is killed without a word."""
     data = folder(tmp_path / "images", killers=False)

@@ -93,14 +93,25 @@ def bombs(folder: Path, mark: Path) -> dict[str, Path]:
     return {name: folder / name for name in contents}
 
 
+GUARD = """
+import os, sys
+def guard(event, args):
+    if event in ("pickle.find_class", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork"):
+        os.close(os.open(os.environ["FORBIDDEN"], os.O_CREAT))
+        os._exit(99)
+sys.addaudithook(guard)
+"""
+"""For the processes that decode images: whatever one of these would run leaves the mark."""
 AUDITED = """
-import json, os, sys, traceback
-seen, armed = [], False
+import json, os, subprocess, sys, traceback
+seen, decoding, armed = [], [], False
 def hook(event, args):
     if not armed:
         return
     if event == "pickle.find_class":
         seen.append((event, [str(a) for a in args]))
+    elif event == "subprocess.Popen" and list(args[1])[1:4] == ["-I", "-c", decoder._CODE]:
+        decoding.append(args[0])  # and GUARD listens in it
     elif event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "marshal.loads"):
         if event != "marshal.loads" or "importlib" not in "".join(traceback.format_stack()):
             seen.append((event, [str(a)[:80] for a in args]))
@@ -108,7 +119,12 @@ def hook(event, args):
         seen.append((event, [str(args[0])]))
 sys.addaudithook(hook)
 import torch, timm, torchvision, open_clip, zarr, safetensors.torch
+from w2s_fast.data import decoder
 from w2s_fast_cli.main import run
+control = "import json, pickle; pickle.loads(pickle.dumps(json.JSONDecoder))"
+assert subprocess.run([sys.executable, "-c", os.environ["GUARD"] + control]).returncode == 99
+os.unlink(os.environ["FORBIDDEN"])
+decoder._CODE = os.environ["GUARD"] + decoder._CODE
 armed = True
 import pickle
 pickle.loads(pickle.dumps(json.JSONDecoder))  # the control: the hook sees what it is there to see
@@ -125,19 +141,19 @@ for line in sys.stdin:
         traceback.print_exc()
         status = -1
     sys.stderr.flush()
-    print("##", json.dumps([argv, status, seen]), flush=True)
-    seen.clear()
+    print("##", json.dumps([argv, status, seen, len(decoding)]), flush=True)
+    seen.clear(), decoding.clear()
 """
 
 
-def audited(commands: list[list[str]], mark: Path) -> tuple[list[tuple[list[str], int, list]], str]:
+def audited(commands: list[list[str]], mark: Path) -> tuple[list[tuple[list[str], int, list, int]], str]:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", AUDITED],
         input="\n".join(map(json.dumps, commands)),
         capture_output=True,
         text=True,
         timeout=280,
-        env={**__import__("os").environ, "FORBIDDEN": str(mark)},
+        env={**__import__("os").environ, "FORBIDDEN": str(mark), "GUARD": GUARD},
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -183,7 +199,8 @@ def test_hostile_weights_banks_and_supervisors_run_nothing(tmp_path: Path) -> No
     mark = tmp_path / "mark"
     commands = hostile_commands(tmp_path / "x", mark)
     found, said = audited(commands, mark)
-    for argv, status, seen in found:
+    assert sum(decoders for *_, decoders in found) >= 1, "the images were decoded where GUARD listens"
+    for argv, status, seen, _ in found:
         assert seen == [], (argv, seen)
         assert status == (0 if argv[:2] == ["cache", "ls"] else 1), (argv, status, said[-1500:])
     assert not mark.exists() and "Traceback" not in said and "defect" not in said, said[-3000:]
