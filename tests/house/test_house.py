@@ -69,3 +69,9 @@ def test_nothing_but_the_command_line_prints() -> None:
 def test_no_grab_bag_files() -> None:
     names = {path.stem for folder in ("w2s_fast", "cli") for path in (ROOT / folder).rglob("*.py")}
     assert not names & {"utils", "base", "manager", "common", "helpers", "misc"}
+
+
+def test_tests_have_names_of_their_own() -> None:
+    """Without packages pytest takes two files of one name for the same module."""
+    files = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(set(files)) == sorted(files)

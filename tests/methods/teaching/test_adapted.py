@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from teaching_worlds import student_world
 
 import w2s_fast as w2s
 from w2s_fast import load_head
-from w2s_fast.core.errors import MissingText, SpecError, UsageError
+from w2s_fast.core.errors import DataError, MissingText, SpecError, UsageError
 from w2s_fast.methods import teaching
 from w2s_fast.methods.task import Task
 
@@ -162,3 +163,10 @@ def test_text_starts_without_text_say_so() -> None:
     bare = Task.from_arrays(features=task.features, weak_logits=task.weak_logits[0], labels=task.labels)
     with pytest.raises(MissingText):
         student(bare, "adapted", head="prototype")
+
+
+def test_equal_features_cannot_be_whitened() -> None:
+    task = student_world(n=100)
+    flat = replace(task, features=torch.ones_like(task.features))
+    with pytest.raises(DataError, match="cannot be whitened"):
+        student(flat, "adapted")

@@ -35,10 +35,10 @@ SUPERVISIONS: dict[str, str] = {
     "ensemble": "w2s_fast.methods.teaching.ensemble:Ensemble",
     "teachers": "w2s_fast.methods.teaching.ensemble:Teachers",
     "ensem_w2s_like": "w2s_fast.methods.teaching.boosting:EnsemW2SLike",
-    "select_confidence": "w2s_fast.methods.teaching.selection:ByConfidence",
-    "select_small_loss": "w2s_fast.methods.teaching.selection:BySmallLoss",
-    "select_knn": "w2s_fast.methods.teaching.selection:ByNeighbours",
-    "select_random": "w2s_fast.methods.teaching.selection:AtRandom",
+    "select_confidence": "w2s_fast.methods.teaching.selected:ByConfidence",
+    "select_small_loss": "w2s_fast.methods.teaching.selected:BySmallLoss",
+    "select_knn": "w2s_fast.methods.teaching.selected:ByNeighbours",
+    "select_random": "w2s_fast.methods.teaching.selected:AtRandom",
     "select_overlap": "w2s_fast.methods.teaching.overlap:ByOverlap",
 }
 """Name -> "module:attribute" of a `teaching.Teaching`; others may add to the entry-point group below."""

@@ -13,7 +13,7 @@ from w2s_fast.core.errors import UsageError
 from w2s_fast.core.fields import Limits
 from w2s_fast.diagnose.neighbours import neighbours
 from w2s_fast.methods.teaching.relabel import weak_probs
-from w2s_fast.methods.teaching.selection import Choosing, Selection, foremost
+from w2s_fast.methods.teaching.selected import Choosing, Selection, foremost
 from w2s_fast.methods.teaching.teaching import Pupil
 
 
@@ -68,7 +68,7 @@ def change_point(values: NDArray[np.float64]) -> float:
     x = np.sort(values)
     n = len(x)
     if n < 4:
-        raise UsageError(f"{n} values have no change point; at least 4 rows are needed")
+        raise UsageError(f"{n} values have no change point: it takes at least 4; give more rows, or select_knn")
     x = x - x.mean()
     cuts = np.arange(2, n - 1)
     below = np.cumsum(x)[cuts - 1]

@@ -154,8 +154,8 @@ def _first_max(x, columns, BLOCK: tl.constexpr):
 
 @triton.jit
 def _ramp(t, warmup):
-    """min(1, t / warmup), and 1 where warmup is 0."""
-    return tl.where(t >= warmup, 1.0, tl.div_rn(t, tl.maximum(warmup, 1e-38)))
+    """min(1, t / warmup), and 1 where warmup is 0; a literal below 2^-126 would be double precision."""
+    return tl.where(t >= warmup, 1.0, tl.div_rn(t, tl.maximum(warmup, 2e-38)))
 
 
 @triton.jit

@@ -15,7 +15,7 @@ from w2s_fast.core.errors import SpecError, UsageError
 from w2s_fast.methods import teaching
 from w2s_fast.methods.score import Scored
 from w2s_fast.methods.task import Task
-from w2s_fast.methods.teaching.selection import foremost
+from w2s_fast.methods.teaching.selected import foremost
 
 RULES = ("select_confidence", "select_small_loss", "select_knn", "select_random")
 
