@@ -121,7 +121,7 @@ def _show_groups(say: Output, groups: Sequence[Group]) -> None:
 
 
 def _show_agreement(say: Output, results: Results, selection: str) -> None:
-    from w2s_fast.methods.sweep import agreements
+    from w2s_fast.methods.sweep import agreements, reads_truth
 
     found = agreements(results.rows, selection=selection)
     pairs = len({(one.strong, one.weak) for one in found}) > 1
@@ -139,3 +139,8 @@ def _show_agreement(say: Output, results: Results, selection: str) -> None:
     ]
     title = f"Weak agreement on hold-val in % ({selection}), mean ± standard deviation over seeds and data sets"
     say.grid(title, ["configuration", "agreement", "runs", "data sets", "diverged"], rows)
+    if len({row.get("supervision") for row in results.rows if not reads_truth(row)}) > 1:
+        say.say(
+            "Agreement is with the labels on hold-val that a configuration's own supervision gives, which need not be "
+            "the weak model's: compare configurations of one supervision."
+        )

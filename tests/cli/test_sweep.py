@@ -64,6 +64,14 @@ def test_a_sweep_shows_weak_agreement_and_no_truth(said: Said, grid: Path, tmp_p
     assert code == 0 and "accuracy" in shown and "best ceiling" in shown and "kd+lp[lr=0.01]" in shown
 
 
+def test_agreement_with_other_labels_is_told(said: Said, grid: Path, tmp_path: Path) -> None:
+    told = "compare configurations of one supervision"
+    for supervision, expected in ((["smooth"], False), (["weak", "smooth"], True), (["weak", "gt_noise"], False)):
+        grid.write_text(f"supervision = {json.dumps(supervision)}\n" + FILE)
+        code, _, err = said("sweep", grid, "--out", tmp_path / "r.jsonl")
+        assert code == 0 and (told in err) == expected, err
+
+
 def test_json_hides_truth_and_the_file_does_not(said: Said, grid: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.jsonl"
     code, shown, _ = said("sweep", grid, "--out", out, "--json", "-q")

@@ -43,6 +43,16 @@ def with_tower() -> Task:
     )
 
 
+def test_a_tower_serves_every_stage_on_the_features_that_it_belongs_to() -> None:
+    task = with_tower()
+    [row, *_] = fit(
+        task, loss="kd", supervision="salience(via='prompt', reads='logits')", references=False, **SHORT
+    ).rows
+    assert row["status"] == "ok"
+    with pytest.raises(UsageError, match="learns through the text tower of arrays, whose features adapted replaces"):
+        fit(task, loss="kd", head="prompt", supervision="adapted", references=False, **SHORT)
+
+
 @pytest.mark.parametrize("name", [name for name in METHODS if find(name).supervision == WEAK])
 def test_every_method_of_one_weak_model_fits_under_its_name(name: str) -> None:
     method = find(name)

@@ -94,6 +94,12 @@ def test_groups_before_anything_is_extracted(monkeypatch: pytest.MonkeyPatch, tm
     assert not any((tmp_path / "store").glob("*")) if (tmp_path / "store").exists() else True
 
 
+def test_banks_of_teachers_are_missing_too(tmp_path: Path) -> None:
+    study = Study(data=("drawn:sketch",), weak=("drawn:cnn/0",), teachers=("drawn:cnn",), cache=tmp_path)
+    found = list(dry_run(study, method="ensemble+lp", seeds=1))
+    assert [m.model for m in found if isinstance(m, Missing)] == ["drawn:clip", "drawn:cnn/0", "drawn:cnn"]
+
+
 def test_a_dry_run_refuses_what_the_fits_would(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown setting 'foo'"):
         list(dry_run(Study(data=("drawn:sketch",), cache=tmp_path), method="cpl", foo=1))

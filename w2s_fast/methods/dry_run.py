@@ -142,17 +142,16 @@ def outline(study: Study, data: str, *, strong: str, weak: str) -> tuple[Task, l
     # by path where no bank tells that the images were hashed before: their number is the same
     manifest = manifest_by(study.identity if there(strong) else "path")
     teachers = supervisors.unchecked(weak, manifest, data=data, cache=study.cache, count=study.weak_seeds)
-    absent = [model for model in (strong, *teachers.values()) if not there(model)]
     asked = {strong: strong, **dict.fromkeys(teachers.values(), weak)}
+    for name in study.teachers:
+        for model in supervisors.expand(name, manifest, data=data, cache=study.cache):
+            asked.setdefault(model, name)
+    absent = [model for model in asked if not there(model)]
     missing = [
         Missing(data=data, model=model, command=extract_command(model, data, options.in_key(), cache=study.cache))
         for model in dict.fromkeys(asked[one] for one in absent)
     ]
-    banks = [
-        open_bank(model, data, cache=cache, options=options.in_key())
-        for model in (strong, *teachers.values())
-        if model not in absent
-    ]
+    banks = [open_bank(model, data, cache=cache, options=options.in_key()) for model in asked if model not in absent]
     if strong not in absent:
         manifest = readable(manifest, banks, drop_failed=study.drop_failed, cache=study.cache)
         d = banks[0].dim

@@ -42,7 +42,10 @@ def with_text(task: Task) -> WithText | None:
 def zero_shot_prior(task: Task) -> Tensor:
     """log softmax(logit_scale cos) f[N, k] on the CPU, for losses that read a prior; `MissingText` without text."""
     if task.text is None:
-        raise MissingText(f"a prior needs text features, and {task.strong} gives none ({task.text_note})")
+        raise MissingText(
+            f"the zero-shot prior needs text features, and {task.strong} gives none ({task.text_note}); take a loss or "
+            "a supervision that reads none, such as kd and smooth"
+        )
     found = [(task.logit_scale * scores).log_softmax(-1).cpu() for _, scores in _cosines(task, task.text)]
     return torch.cat(found)
 

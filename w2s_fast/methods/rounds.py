@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from w2s_fast import heads
 from w2s_fast.core.errors import UsageError
+from w2s_fast.core.protocols import TextTower
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.data.splits import Split
 from w2s_fast.heads import Start
@@ -75,11 +77,16 @@ class _Job:
     split: Split
     wanted: list[tuple[int, int]]
 
+    @property
+    def head(self) -> Spec:
+        """The head that is fitted."""
+        return self.lesson.head or self.arm.method.head
+
     def run(self, *, split: int, supervision: int) -> Run:
         """The engine's run of this lesson."""
         lesson, method = self.lesson, self.arm.method
         return run_of(
-            lesson.head or method.head,
+            self.head,
             lesson.loss or method.loss,
             replace(self.arm.settings, **lesson.settings),
             seed=self.arm.seed,
@@ -95,7 +102,7 @@ class _Job:
             return None
         loss = method.loss_identity if lesson.loss is None else lesson.loss
         settings = replace(self.arm.settings, **lesson.settings)
-        return (lesson.key, lesson.head or method.head, loss, settings, self.arm.seed, self.split.digest, lesson.scored)
+        return (lesson.key, self.head, loss, settings, self.arm.seed, self.split.digest, lesson.scored)
 
 
 def run_arms(
@@ -112,7 +119,7 @@ def run_arms(
     Rounds of all arms go side by side; lessons of one key are fitted once.
     """
     desk = Desk(task, prior=prior_for(task, arms))
-    trainer = _Trainer(task, arms, device=device, precision=precision, stream=stream)
+    trainer = _Trainer(task, device=device, precision=precision, stream=stream)
     courses: list[_Course] = []
     for arm in arms:
         pupil = Pupil(task=task, arm=arm, split=of_seed[arm.seed], desk=desk)
@@ -174,11 +181,14 @@ def _ask(
 class _Trainer:
     """The engine with what all fits of one task share."""
 
-    def __init__(self, task: Task, arms: Sequence[Arm], *, device: str, precision: str, stream: Streaming) -> None:
+    def __init__(self, task: Task, *, device: str, precision: str, stream: Streaming) -> None:
         self.task, self.device, self.precision = task, device, precision
         self.features = for_device(task.features, stream=stream, device=device)
-        through_text = task.tower is not None and any(heads.find(arm.method.head.name).needs_tower for arm in arms)
-        self.tower = task.tower() if through_text and task.tower is not None else None
+
+    @cached_property
+    def tower(self) -> TextTower | None:
+        """The strong encoder's text tower; None where it has none."""
+        return None if self.task.tower is None else self.task.tower()
 
     def fits(self, jobs: Sequence[_Job]) -> Iterator[tuple[_Job, Fit]]:
         """The fit of each job as it is done; one call of the engine per table of features."""
@@ -201,12 +211,19 @@ class _Trainer:
         ]
         features = self.features if first.features is None else first.features
         moved = first.features is not None
+        through_text = [job for job in jobs if heads.find(job.head.name).needs_tower]
+        if moved and through_text:
+            one = through_text[0]
+            raise UsageError(
+                f"{one.arm.method.name}: head {one.head} learns through the text tower of {task.strong}, whose "
+                f"features {one.arm.supervision} replaces by its own; take another head, such as linear or prototype"
+            )
         start = Start(
             k=len(task.classes),
             d=features.d if isinstance(features, Stream) else features.shape[1],
             names=task.classes,
             text=first.text if moved else task.text,
-            tower=None if moved else self.tower,
+            tower=self.tower if through_text else None,
         )
         return fit_heads(
             features,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from w2s_fast.core.errors import SpecError
+from w2s_fast.core.errors import DataError, SpecError
 from w2s_fast.core.fields import Limits
 from w2s_fast.diagnose.neighbours import neighbours
 from w2s_fast.methods.teaching.saliency import CHUNK, moved
@@ -93,6 +93,8 @@ class Adapted(Teaching):
         if self.whiten:
             centred = wide - wide.mean(0)
             values, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
+            if not values.max() > 0:
+                raise DataError("the features of all rows are equal, so they cannot be whitened: adapted(whiten=0.0)")
             values = (1 - self.shrink) * values + self.shrink * values.mean()
             values = values.clamp_min(SMALLEST * float(values.max()))
             matrix = (vectors * values ** (-self.whiten / 2)) @ vectors.T

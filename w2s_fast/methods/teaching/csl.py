@@ -46,7 +46,7 @@ class CSL(Teaching):
     previous student stay, in the order of hold-train where equal. hard: labels instead of probabilities.
     level1: the first teacher is a `head` like the others, trained on all of D_train, or the task's own `weak` model.
     backbone: an encoder in place of the weak model's own, such as `timm:resnet18.a1_in1k`. teacher_steps, teacher_lr:
-    Adam's for the specialists, on batches of the student's size (at most D_train's) of their rows, repeated (lr None: 0.01).
+    Adam's for the specialists (lr None: 0.01), on batches of their rows, repeated, of the student's size or D_train's.
     const_iters: the student takes int(E / share kept) epochs; else E.
 
     Differs from the released code: blocks may be uneven; ranks and shares are counted, not rounded; specialists see

@@ -82,7 +82,7 @@ class Desk:
         if model is None or self.task.open_features is None:
             raise UsageError(
                 f"{self.task.data}: the weak model of seed {weak_seed} has no cached features (the task was made from "
-                "arrays); give them: Task.from_arrays(encoders={'weak': X}, weak_models={0: 'weak'}, ...)"
+                f"arrays); give them: Task.from_arrays(encoders={{'weak/{weak_seed}': X}}, ...)"
             )
         return self.encoder(model)
 

@@ -111,7 +111,7 @@ def level_of(units: Units, order: Sequence[int], count: int, *, pupil: Pupil, sp
         rows = d_train[np.isin(units.of_row[d_train], members)]
         if not len(rows):
             raise UsageError(
-                f"{pupil.task.data}: D_train shows none of {_told(units, members)}; take fewer {spec} levels"
+                f"{pupil.task.data}: D_train shows none of {_told(units, members)}; take fewer levels than {spec}"
             )
         made.append(Specialist(units=members, rows=rows))
     return made
@@ -165,4 +165,6 @@ def _mean(x: NDArray[np.float64], units: Units, unit: int, pupil: Pupil) -> NDAr
 
 def _told(units: Units, members: Sequence[int]) -> str:
     first = ", ".join(repr(units.names[unit]) for unit in members[:3])
-    return f"the {len(members)} {units.what} {first}{', ...' if len(members) > 3 else ''}"
+    return (
+        first if len(members) == 1 else f"the {len(members)} {units.what} {first}{', ...' if len(members) > 3 else ''}"
+    )
