@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# files of tests on two processes; PARALLEL= runs them one after another
+PARALLEL ?= -n 2 --dist loadfile
 
 .PHONY: demo test test-all check dist clean
 .DELETE_ON_ERROR:
@@ -10,10 +12,10 @@ demo: $(VENV)/.installed
 	$(BIN)/w2s-fast demo
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: check
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from w2s_fast.backbones.weak import read_card
 from w2s_fast.finetune.weak import WeakRecipe
 
 
+@pytest.mark.slow
 def test_a_shipped_supervisor_is_remade(tmp_path: Path) -> None:
     [record] = w2s.train_supervisors(["drawn:quickdraw"], model="drawn:cnn", name="again", cache=tmp_path)
     made, shipped = read_card(record["directory"]), shipped_card("drawn:quickdraw", 0)

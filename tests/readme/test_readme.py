@@ -30,7 +30,7 @@ def shell(session: str, cache: Path, folder: Path) -> subprocess.CompletedProces
         env=environment(cache),
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
@@ -41,6 +41,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.mark.timeout(900)
 def test_the_shell_session_runs(cache: Path, tmp_path: Path) -> None:
     done = shell(blocks("bash")[0], cache, tmp_path)
     assert "cpl" in done.stdout and "best ceiling" in done.stdout
@@ -70,6 +71,6 @@ def test_the_python_sessions_run(cache: Path, tmp_path: Path) -> None:
             env=environment(cache),
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=800,
         )
         assert done.returncode == 0, done.stdout + done.stderr
