@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from w2s_fast.backbones.weak import d_train_ids, supervisor_dir
 from w2s_fast.core.errors import ModelError, UsageError
 from w2s_fast.core.rows import Row
+from w2s_fast.data import open_manifest
+from w2s_fast.data.splits import halves
 from w2s_fast.extract import text, worker
 from w2s_fast.methods import supervise
 from w2s_fast.methods.results import Results
@@ -174,6 +177,17 @@ def test_real_files_under_a_root(root: Path, tmp_path: Path, extracted: list[str
         row["data"] = "list:/elsewhere/small/a_{train,test}.txt"
     [other] = tables_against(recipe, moved, by_group(Results(rows=moved)))
     assert other.cell("a", "kd+lp", "accuracy").value == table.cell("a", "kd+lp", "accuracy").value
+
+
+def test_supervisors_know_images_as_the_study_does(root: Path, tmp_path: Path) -> None:
+    """Under ids of another kind a supervisor's D_train would never meet the pool, whatever it was trained on."""
+    (tmp_path / "mine.toml").write_text(MINE.replace("[full]", '[full]\nidentity = "path"'))
+    plan = Plan.of(Recipe.read(tmp_path / "mine.toml"), scale="full", root=root, cache=tmp_path / "cache")
+    fitted(plan)
+    data = f"list:{root}/small/a_{{train,test}}.txt"
+    manifest = open_manifest(data, identity="path", cache=tmp_path / "cache")
+    kept = d_train_ids(supervisor_dir("tiny", data, 0, tmp_path / "cache"))
+    assert sorted(kept) == sorted(manifest.ids[row] for row in halves(manifest)[0])
 
 
 def values(rows: list[Row]) -> list[float | None]:

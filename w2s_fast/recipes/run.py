@@ -88,8 +88,9 @@ class Plan:
         One of the same name that was trained otherwise is a `UsageError`.
         """
         name_of_data = canonical(data)
-        manifest = open_manifest(name_of_data, cache=cache_root(self.cache))
         study = self.study
+        named: dict[str, Any] = {"root": study.root, "identity": study.identity, "class_names": study.class_names}
+        manifest = open_manifest(name_of_data, cache=cache_root(self.cache), **named)
         for name in dict.fromkeys(filter(None, map(self._own, (*study.strong, *study.weak)))):
             table = self.recipe.supervisors[name]
             wanted = {key: value for key, value in table.items() if key not in OF_RUN}
@@ -108,6 +109,7 @@ class Plan:
                 device=self.device,
                 cache=self.cache,
                 on_progress=on_progress,
+                **named,
             ):
                 say(f"{record['name']} on {data}: {record['acc_pool']:.1%} on the pool, {record['seconds']:.0f} s")
 
