@@ -184,6 +184,7 @@ def test_a_function_is_the_loss_that_it_writes(monkeypatch, how, head):
         assert z.ndim == 2 and ctx.labels is not None and ctx.prior is not None
         return -(weak.probs * z.log_softmax(-1)).sum(-1)
 
+    mine.needs = {"labels"}
     prior = torch.randn(t.n, t.k).log_softmax(-1)
     sups = [Supervision(weak=t.weak, labels=t.y, prior=prior)]
     runs = [Run(head=head, loss=loss, seed=s, batch_size=16, epochs=4) for loss in (mine, "kd") for s in (0, 1)]

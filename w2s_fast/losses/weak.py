@@ -38,7 +38,7 @@ class CallableLoss(Loss):
     """A function `(z / tau_s, Weak, Batch) -> f[b]`, called once per run without lead; gradients by autograd.
 
     The function may carry attributes: `needs`, a set of `labels`, `prior`, `teachers`, and `mixes_rows`, True if it
-    uses statistics of its batch.
+    uses statistics of its batch. Its batch has no `labels` in training unless it needs them (or `w_gt` is above 0).
     """
 
     fn: Callable[[Tensor, Weak, Batch], Tensor]
