@@ -225,3 +225,10 @@ def test_more_teachers_and_their_encoders_are_joined_by_id(tmp_path: Path, broke
     assert len(task.open_features("drawn:clip")) == rows
     with pytest.raises(ModelError, match="no supervisor weak:v"):
         w2s.open_task(data, strong="drawn:clip", weak="weak:w", teachers=["weak:v"], cache=tmp_path, options=OPTIONS)
+
+
+def test_ids_of_another_identity_show_nothing(tmp_path: Path) -> None:
+    data = official(tmp_path / "p")
+    train(data, tmp_path, identity="path")
+    with pytest.raises(DataError, match="under the same --identity: w2s-fast weak"):
+        w2s.open_task(data, strong="drawn:clip", weak="weak:w", cache=tmp_path, options=OPTIONS)

@@ -137,6 +137,12 @@ def check(model: str, manifest: Manifest, *, data: str, cache: str | Path | None
             f"shown to be disjoint from the pool; train your own: w2s-fast weak --data {data} --name NAME"
         )
     seen = set(d_train_ids(directory))
+    if seen.isdisjoint(manifest.ids):
+        raise DataError(
+            f"{model} keeps ids of other images than {data} has now (replaced, or under another --identity), so it "
+            f"cannot be shown to be disjoint from the pool; train it under the same --identity: "
+            f"w2s-fast weak --data {data} --name NAME"
+        )
     for row in pool:
         if manifest.ids[row] in seen:
             raise DataError(
