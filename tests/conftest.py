@@ -12,7 +12,8 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test reads or writes the user's cache, or the network."""
+    """No test reads or writes the user's cache, or the network, or takes the width of the terminal that runs it."""
     monkeypatch.setenv("W2S_FAST_CACHE", str(tmp_path / "default-cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("COLUMNS", raising=False)
     yield

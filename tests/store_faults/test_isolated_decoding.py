@@ -99,10 +99,10 @@ from w2s_fast.data import open_manifest
 from w2s_fast.extract.images import batches
 manifest = open_manifest(sys.argv[1], cache=Path(sys.argv[2]))
 encoder = open_encoder(sys.argv[3], random_weights=True)
+rows = [*range(len(manifest.ids))] * 10_000  # one pass: in a loader's own destructor Python would drop the signal
 try:
-    for _ in range(10_000):
-        for batch in batches(manifest, range(len(manifest.ids)), [encoder], batch_size=4, workers=int(sys.argv[4])):
-            print(len(batch.reasons), flush=True)
+    for batch in batches(manifest, rows, [encoder], batch_size=4, workers=int(sys.argv[4])):
+        print(len(batch.reasons), flush=True)
 except KeyboardInterrupt:
     print("stopped", flush=True)
 """
