@@ -92,8 +92,9 @@ def test_a_decoder_that_cannot_start_fails_no_image(tmp_path: Path, monkeypatch:
 
 
 STOPPED = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it runs in the background ignore it
 from w2s_fast.backbones import open_encoder
 from w2s_fast.data import open_manifest
 from w2s_fast.extract.images import batches
@@ -132,11 +133,16 @@ def test_nothing_is_left_running(tmp_path: Path, workers: int, how: signal.Signa
     argv = [sys.executable, "-W", "ignore", "-c", STOPPED, data, str(tmp_path), MODEL, str(workers)]
     main = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert main.stdout is not None and main.stderr is not None
-    for _ in range(3):
-        main.stdout.readline()
-    assert len(members(main.pid)) == 2 + workers, "the main process, its loaders, and a decoder of the one or the other"
-    os.killpg(main.pid, how) if how == signal.SIGINT else main.kill()
-    said, errors = main.communicate(timeout=60)
+    try:
+        for _ in range(3):
+            main.stdout.readline()
+        assert len(members(main.pid)) == 2 + workers, "the main process, its loaders, and a decoder of one of them"
+        os.killpg(main.pid, how) if how == signal.SIGINT else main.kill()
+        said, errors = main.communicate(timeout=60)
+    finally:
+        if main.poll() is None:
+            os.killpg(main.pid, signal.SIGKILL)
+            main.communicate()
     if how == signal.SIGINT:
         assert main.returncode == 0 and said.endswith("stopped\n") and not errors
     deadline = time.monotonic() + 20

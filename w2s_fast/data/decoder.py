@@ -149,7 +149,12 @@ class _Process:
         self._in, self._out = self._popen.stdin, self._popen.stdout
         with contextlib.suppress(OSError, AttributeError):  # an image at a time, where the system allows it
             fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, _PIPE)
-        if self._out.read(1) != READY:
+        try:
+            ready = self._out.read(1) == READY
+        except BaseException:  # Ctrl-C
+            self.end()
+            raise
+        if not ready:
             self.end()
             raise DataError(
                 f"the process that decodes images ends when it starts (status {self.status}); free memory, and see "
