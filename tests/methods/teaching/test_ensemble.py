@@ -79,6 +79,16 @@ def test_independent_teachers_together_are_better_than_one() -> None:
     alone = accuracy(task, "weak")
     assert accuracy(task, "ensemble") > alone + 0.15
     assert accuracy(task, "teachers", loss="raven(base='ce')") > alone + 0.15
+    assert accuracy(task, "teachers", loss="edl") > alone + 0.15
+
+
+def test_evidence_of_several_teachers_is_better_than_that_of_one() -> None:
+    """The loss being the same, what is gained is gained by the other teachers (mean over three worlds)."""
+    gains = []
+    for seed in range(3):
+        task = several(n=500, d=120, m=7, noise=0.55, seed=seed)
+        gains.append(accuracy(task, "teachers", loss="edl") - accuracy(task, "weak", loss="edl"))
+    assert np.mean(gains) > 0.06
 
 
 def test_the_surer_teacher_of_each_row_is_followed_by_entropy() -> None:
