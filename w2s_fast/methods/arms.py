@@ -12,7 +12,6 @@ from w2s_fast.core.errors import MissingText, UsageError
 from w2s_fast.core.fields import argument_of
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.methods import teaching
-from w2s_fast.methods.needs import check_prior
 from w2s_fast.methods.presets import GT, Method, short
 from w2s_fast.methods.settings import Point, Settings, grid_of, passed_on
 from w2s_fast.methods.task import Task
@@ -73,7 +72,7 @@ def plan_arms(
             resolved = point.settings_for(variant.settings).resolved(task.manifest.defaults)
             arms += [Arm(method=variant, settings=resolved, seed=s, weak_seed=w) for s, w in pairs]
     _check_starts(task, arms)
-    check_prior(task, arms)
+    _check_prior(task, arms)
     if references and any(arm.method.supervision != GT for arm in arms):
         arms += _ceilings(task, arms, points[0].settings.resolved(task.manifest.defaults))
     return arms
@@ -123,7 +122,12 @@ def check_taken(variants: Sequence[Method], parameters: dict[str, Any]) -> None:
 def check_taught(variants: Sequence[Method], *, w_gt: float) -> None:
     """Refuse what a method's supervision cannot teach, and what a student of a weak model may not read."""
     for m in variants:
-        teaching.make(m.supervision).check_method(m)
+        if teaching.make(m.supervision).several and "teachers" not in losses.make(m.loss).needs:
+            able = [name for name in losses.names() if "teachers" in losses.make(name).needs]
+            raise UsageError(
+                f"{m.name}: loss {m.loss_name} takes one teacher; give it their mixture (--supervision ensemble), "
+                f"or all of them to a loss that reads several (--loss {' '.join(able)})"
+            )
     check_truth(variants, w_gt=w_gt)
 
 
@@ -164,6 +168,16 @@ def _check_starts(task: Task, arms: Sequence[Arm]) -> None:
             raise MissingText(
                 f"{arm.method.name}: {init} init needs text features, and {task.strong} gives none "
                 f"({task.text_note}); start from the weak labels instead: --set init=weak_mean"
+            )
+
+
+def _check_prior(task: Task, arms: Sequence[Arm]) -> None:
+    """Refuse a loss that reads a prior where there is no text (`MissingText`)."""
+    for arm in arms:
+        if task.text is None and "prior" in losses.make(arm.method.loss).needs:
+            raise MissingText(
+                f"{arm.method.name}: its loss reads the zero-shot prior, which needs text features, and {task.strong} "
+                f"gives none ({task.text_note}); take a loss without a prior, such as kd"
             )
 
 

@@ -14,9 +14,10 @@ from w2s_fast.methods.features import Streaming
 from w2s_fast.methods.presets import resolve
 from w2s_fast.methods.results import Results
 from w2s_fast.methods.rounds import run_arms, threads_for
-from w2s_fast.methods.score import Scored, score
+from w2s_fast.methods.score import score
+from w2s_fast.methods.scored import Scored
 from w2s_fast.methods.task import Task
-from w2s_fast.methods.teaching.teaching import Taught
+from w2s_fast.methods.teaching.lesson import Taught
 
 
 def fit(

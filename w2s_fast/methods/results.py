@@ -20,7 +20,7 @@ from w2s_fast.methods.presets import unverified
 
 if TYPE_CHECKING:
     from w2s_fast.methods.best import BestHead
-    from w2s_fast.methods.score import Scored
+    from w2s_fast.methods.scored import Scored
 
 CRITERION = {"last": "agree_val", "weak_val": "agree_val", "oracle": "acc_val", "test_best": "acc_test"}
 """By which curve `best` compares runs under a selection."""

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from w2s_fast import heads
+from w2s_fast import heads, losses
 from w2s_fast.core.errors import UsageError
 from w2s_fast.core.protocols import TextTower
 from w2s_fast.core.specs import Spec, parse
@@ -19,7 +20,7 @@ from w2s_fast.heads import Start
 from w2s_fast.methods import teaching
 from w2s_fast.methods.arms import Arm
 from w2s_fast.methods.features import Streaming, for_device
-from w2s_fast.methods.needs import prior_for
+from w2s_fast.methods.references import zero_shot_prior
 from w2s_fast.methods.settings import Settings
 from w2s_fast.methods.task import Task
 from w2s_fast.methods.teaching.desk import Desk
@@ -118,11 +119,20 @@ def run_arms(
 
     Rounds of all arms go side by side; lessons of one key are fitted once.
     """
-    desk = Desk(task, prior=prior_for(task, arms))
+    desk = Desk(task, prior=_prior(task, arms))
     trainer = _Trainer(task, device=device, precision=precision, stream=stream)
     courses: list[_Course] = []
     for arm in arms:
-        pupil = Pupil(task=task, arm=arm, split=of_seed[arm.seed], desk=desk)
+        pupil = Pupil(
+            task=task,
+            split=of_seed[arm.seed],
+            desk=desk,
+            method=arm.method.name,
+            supervision=arm.supervision,
+            settings=arm.settings,
+            seed=arm.seed,
+            given_weak_seed=arm.weak_seed,
+        )
         lessons = teaching.make(arm.method.supervision).lessons(pupil)
         courses.append(_Course(arm=arm, split=pupil.split, lessons=lessons))
     known: dict[Hashable, Fit] = {}
@@ -145,6 +155,12 @@ def run_arms(
                         waiting.append(index)
                     else:
                         yield index, taught
+
+
+def _prior(task: Task, arms: Sequence[Arm]) -> Tensor | None:
+    """log softmax(logit_scale cos) f[N, k] where the loss of an arm reads it."""
+    wanted = any("prior" in losses.make(arm.method.loss).needs for arm in arms)
+    return zero_shot_prior(task) if wanted else None
 
 
 def _ask(

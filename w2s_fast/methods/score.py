@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,37 +16,14 @@ from w2s_fast.core.rows import SCHEMA, Row
 from w2s_fast.core.statistics import PGR, paired_gap_se, pgr
 from w2s_fast.core.summary import group_of
 from w2s_fast.core.version import CODE
-from w2s_fast.data.splits import Split
+from w2s_fast.heads.classifier import classifier
 from w2s_fast.methods import references
 from w2s_fast.methods.features import parts
 from w2s_fast.methods.predictions import CEILING_SELECTION, Predictions, System
 from w2s_fast.methods.results import Results
+from w2s_fast.methods.scored import Scored
 from w2s_fast.methods.task import Task
-from w2s_fast.train import SELECTIONS, Fit
-
-if TYPE_CHECKING:
-    from w2s_fast.methods.arms import Arm
-    from w2s_fast.methods.teaching.teaching import Taught
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Scored:
-    """What an arm was taught, and the split it ran on."""
-
-    task: Task
-    arm: Arm
-    taught: Taught
-    split: Split
-
-    @property
-    def fit(self) -> Fit:
-        """The student's fit."""
-        return self.taught.fit
-
-    def correct(self, selection: str) -> np.ndarray | None:
-        """bool[n_test], or None when this fit has no such selection."""
-        predicted = self.fit.predicted.get(selection)
-        return None if predicted is None else np.asarray(predicted) == self.task.manifest.labels[self.split.test]
+from w2s_fast.train import SELECTIONS
 
 
 def score(
@@ -297,8 +274,6 @@ def _pool_accuracy(one: Scored, selection: str, task: Task) -> float | None:
     """Accuracy on all of the pool (D_test), most of which the student was trained on: the papers' literal text."""
     if selection not in one.fit.theta:
         return None
-    from w2s_fast.methods.best import classifier
-
     module = classifier(one.fit.head, one.fit.theta[selection])
     features = task.features if one.taught.lesson.features is None else one.taught.lesson.features
     predicted = torch.full((len(task.ids),), -1)

@@ -20,6 +20,7 @@ from w2s_fast.train.compiled import Compiler
 from w2s_fast.train.evaluate import MOST_LOGITS
 from w2s_fast.train.features import prepared
 from w2s_fast.train.full import check_full
+from w2s_fast.train.fused import make_fused
 from w2s_fast.train.gemm import PRECISIONS
 from w2s_fast.train.kernels import why_not
 from w2s_fast.train.live import SplitTensors, World
@@ -118,7 +119,7 @@ def fit_heads(
         truth=known,
         tables=Tables(most=most_tables(place)),
         precision=kind,
-        kernels=_kernels(kernels, place),
+        fuse=make_fused if _kernels(kernels, place) else lambda live: None,
         compiler=Compiler(compile if place.type == "cpu" else "never", setups, k=start.k),
         device=place,
     )

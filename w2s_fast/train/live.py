@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +19,6 @@ from w2s_fast.train.batch import Tables
 from w2s_fast.train.compiled import Compiler
 from w2s_fast.train.evaluate import Scored, make_rows, score
 from w2s_fast.train.features import Resident, Streamed
-from w2s_fast.train.fused import make_fused
 from w2s_fast.train.gemm import Precision, single_precision
 from w2s_fast.train.layout import Layout, lay_out
 from w2s_fast.train.onepass import Job, predict_all
@@ -36,6 +36,12 @@ class SplitTensors:
     test: Tensor
 
 
+class Epochs(Protocol):
+    """Another way to train a whole epoch of a stack, such as by kernels."""
+
+    def train_epoch(self, layout: Layout) -> Tensor: ...
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class World:
     """What all stacks of a call share."""
@@ -48,7 +54,7 @@ class World:
     truth: Tensor
     tables: Tables
     precision: Precision
-    kernels: bool
+    fuse: Callable[[Any], Epochs | None]
     compiler: Compiler
     device: torch.device
 
@@ -245,7 +251,7 @@ class Live:
             room -= size
             kept = (val.parts(), test.parts()) if room >= 0 else (None, None)
             self.scored.append(Scored(runs=tuple(runs), val=val, test=test, kept=kept))
-        self.fused = make_fused(self) if world.kernels else None
+        self.fused = world.fuse(self)
 
 
 def _step_memory(part: Slice, grads: dict[str, Tensor], z: Tensor, batch: object, active: Tensor | None) -> None:

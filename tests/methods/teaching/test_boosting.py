@@ -78,7 +78,10 @@ def test_rounds_are_those_of_a_loop(vote: str, monkeypatch: pytest.MonkeyPatch) 
     desk = Desk(task, prior=None)
     said = iter(tables)
     monkeypatch.setattr(desk, "says", lambda fit, lesson: next(said))
-    pupil = Pupil(task=task, arm=arm, split=task.splits(seed=0), desk=desk)
+    pupil = Pupil(
+        task=task, split=task.splits(seed=0), desk=desk, method=arm.method.name, supervision=arm.supervision,
+        settings=arm.settings, seed=arm.seed, given_weak_seed=arm.weak_seed,
+    )  # fmt: skip
     rounds = EnsemW2SLike(rounds=3, vote=vote).lessons(pupil)
     fine: Any = SimpleNamespace(status="ok")
     asked = [next(rounds)[0]] + [rounds.send([fine])[0] for _ in range(3)]

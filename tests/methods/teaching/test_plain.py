@@ -48,7 +48,7 @@ class Twice(Teaching):
             key="first" if self.shared else None,
         )
         (fit,) = yield [first]
-        SEEN.append((pupil.arm.method.name, fit))
+        SEEN.append((pupil.method, fit))
         rows = pupil.split.train[:: self.every]
         own = pupil.desk.supervision(pupil.desk.says(fit))
         lesson = Lesson(

@@ -10,8 +10,9 @@ from teaching_worlds import student_world
 import w2s_fast as w2s
 from w2s_fast.core.errors import SpecError, UsageError
 from w2s_fast.methods import teaching
+from w2s_fast.methods.imitability import imitability
 from w2s_fast.methods.task import Task
-from w2s_fast.methods.teaching.simulation import exchanged, imitability
+from w2s_fast.methods.teaching.simulation import exchanged
 
 
 def test_features_hold_the_weak_probabilities() -> None:

@@ -65,7 +65,7 @@ class EnsemW2SLike(Teaching):
         return 2 if self.members == "teachers" else 1
 
     def lessons(self, pupil: Pupil) -> Lessons:
-        rows, labels = _d_train(pupil, str(pupil.arm.supervision))
+        rows, labels = _d_train(pupil, pupil.supervision)
         at, k = torch.from_numpy(rows), len(pupil.task.classes)
         left = dict(pupil.desk.teachers()) if self.members == "teachers" else {}
         weight = np.full(len(rows), 1 / len(rows))
@@ -112,7 +112,7 @@ class EnsemW2SLike(Teaching):
 
     def _member(self, pupil: Pupil, rows: Rows, weight: NDArray[np.float64], number: int) -> Lesson:
         """A head to be fitted to D_train, whose rows weigh 1 in the mean."""
-        features, batch = pupil.desk.weak_features(pupil.weak_seed), pupil.arm.settings.batch_size or 512
+        features, batch = pupil.desk.weak_features(pupil.weak_seed), pupil.settings.batch_size or 512
         truth = pupil.desk.once("truth of D_train", lambda: ground_truth(pupil.task.labels, len(pupil.task.classes)))
         table = torch.zeros(len(features))
         table[torch.from_numpy(rows)] = torch.from_numpy(weight * len(rows)).float()

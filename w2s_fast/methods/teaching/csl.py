@@ -111,7 +111,7 @@ class CSL(Teaching):
         features = desk.encoder(self.backbone) if self.backbone else desk.weak_features(pupil.weak_seed)
         units = Units.of(pupil, self.by)
         order = ordered(units, self.order, pupil=pupil, features=features)
-        crew = [level_of(units, order, count, pupil=pupil, spec=str(pupil.arm.supervision)) for count in self.counts]
+        crew = [level_of(units, order, count, pupil=pupil, spec=pupil.supervision) for count in self.counts]
         if self.level1 == "weak":
             crew[0] = []
         flat = [one for level in crew for one in level]
@@ -146,7 +146,7 @@ class CSL(Teaching):
         return taught
 
     def _specialist(self, one: Specialist, pupil: Pupil, features: Tensor) -> Lesson:
-        batch = min(pupil.arm.settings.batch_size or 512, len(pupil.split.weak_train))
+        batch = min(pupil.settings.batch_size or 512, len(pupil.split.weak_train))
         shown = np.resize(one.rows, self.teacher_steps * batch)
         settings = {
             "epochs": 1,

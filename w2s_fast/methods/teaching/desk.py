@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from w2s_fast.core.errors import TrainError, UsageError
+from w2s_fast.heads.classifier import classifier
 from w2s_fast.losses import Supervision, ground_truth
-from w2s_fast.methods.best import classifier
 from w2s_fast.methods.features import parts
 from w2s_fast.methods.references import zero_shot_prior
 from w2s_fast.methods.task import Task
-from w2s_fast.methods.teaching.teaching import Lesson
+from w2s_fast.methods.teaching.lesson import Lesson
 from w2s_fast.train import Fit
 from w2s_fast.train.stream import Stream
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from w2s_fast import losses
-from w2s_fast.core.errors import UsageError
 from w2s_fast.core.fields import Limits
 from w2s_fast.losses.supervision import TINY
 from w2s_fast.methods.teaching.relabel import share_right
 from w2s_fast.methods.teaching.teaching import Lesson, Lessons, Pupil, Taught, Teaching
-
-if TYPE_CHECKING:
-    from w2s_fast.methods.presets import Method
 
 CHUNK = 8192
 """Rows mixed at a time."""
@@ -62,14 +57,7 @@ class Teachers(Teaching):
     equation: ClassVar[str] = "w_m = softmax(z_m / tau_w), m = 1..M"
     verified: ClassVar[bool] = True
     teachers: ClassVar[int] = 2
-
-    def check_method(self, method: Method) -> None:
-        if "teachers" not in losses.make(method.loss).needs:
-            able = [name for name in losses.names() if "teachers" in losses.make(name).needs]
-            raise UsageError(
-                f"{method.name}: loss {method.loss_name} takes one teacher; give it their mixture (--supervision "
-                f"ensemble), or all of them to a loss that reads several (--loss {' '.join(able)})"
-            )
+    several: ClassVar[bool] = True
 
     def lessons(self, pupil: Pupil) -> Lessons:
         desk, named = pupil.desk, pupil.desk.teachers()

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from w2s_fast.core.fields import Limits
 from w2s_fast.core.specs import parse
+from w2s_fast.heads.classifier import classifier
 from w2s_fast.losses import Supervision
-from w2s_fast.methods.best import classifier
 from w2s_fast.methods.teaching.relabel import share_right
 from w2s_fast.methods.teaching.teaching import Lesson, Lessons, Pupil, Taught, Teaching, head_on_the_way
 from w2s_fast.train import Fit

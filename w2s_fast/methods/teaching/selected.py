@@ -126,12 +126,12 @@ class BySmallLoss(Ranked):
         return 2
 
     def trust(self, pupil: Pupil) -> Generator[Sequence[Lesson], Sequence[Fit], NDArray[np.float64]]:
-        epochs = max(1, math.floor((pupil.arm.settings.epochs or 10) * self.first + 1e-9))
+        epochs = max(1, math.floor((pupil.settings.epochs or 10) * self.first + 1e-9))
         key = ("small loss", pupil.weak_seed)
         lesson = Lesson(supervision=pupil.weak, settings={"epochs": epochs}, scored=False, key=key)
         (first,) = yield [lesson]
         if first.status != "ok":
-            raise TrainError(f"{pupil.arm.method.name}: the first student diverged; lower lr (--set lr=...)")
+            raise TrainError(f"{pupil.method}: the first student diverged; lower lr (--set lr=...)")
         at = torch.from_numpy(pupil.split.train)
         said = pupil.desk.says(first, lesson)[at].double()
         return said.gather(1, pupil.weak.label(at).unsqueeze(1)).squeeze(1).numpy()

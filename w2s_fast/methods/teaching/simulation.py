@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,9 +13,6 @@ from torch.nn.functional import pad
 from w2s_fast.core.fields import Limits
 from w2s_fast.methods.teaching.relabel import one_hot, relabelled, share_right, weak_log_probs
 from w2s_fast.methods.teaching.teaching import Lesson, Lessons, Pupil, Taught, Teaching
-
-if TYPE_CHECKING:
-    from w2s_fast.methods.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,15 +96,3 @@ def exchanged(
             mine = np.flatnonzero(truth == c)
             labels[mine] = rng.permutation(said[mine])
     return labels
-
-
-def imitability(task: Task, *, seeds: int | Sequence[int] = 1, head: str = "linear", loss: str = "ce") -> float:
-    """How often a student of the weak labels says what the weak model says, on test images it never saw; mean of runs.
-
-    The share of argmax p_w that the strong features predict, with whatever errors it holds; reads no ground truth.
-    """
-    from w2s_fast.methods.fit import fit
-
-    results = fit(task, loss=loss, head=head, seeds=seeds, references=False)
-    found = [row.get("agreement") for row in results.rows if row.get("selection") == "last"]
-    return float(np.mean([value for value in found if value is not None]))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from w2s_fast.core.errors import TrainError, UsageError
-from w2s_fast.methods.best import classifier
+from w2s_fast.heads.classifier import classifier
 from w2s_fast.methods.teaching.teaching import Pupil, Rows
 from w2s_fast.train import Fit
 

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from w2s_fast import heads
 from w2s_fast.core.errors import SpecError
 from w2s_fast.core.fields import Limits
-from w2s_fast.core.specs import Spec
 from w2s_fast.data.splits import Split
 from w2s_fast.heads import Head
 from w2s_fast.losses import Supervision
+from w2s_fast.methods.settings import Settings
 from w2s_fast.methods.task import Task
-from w2s_fast.train import Fit
+from w2s_fast.methods.teaching.desk import Desk
+from w2s_fast.methods.teaching.lesson import Lesson, Lessons, Rows, Taught
 from w2s_fast.train.solver import make_solver
 
-if TYPE_CHECKING:
-    from w2s_fast.methods.arms import Arm
-    from w2s_fast.methods.presets import Method
-    from w2s_fast.methods.teaching.desk import Desk
-
-Rows = NDArray[np.int64]
+__all__ = ["Lesson", "Lessons", "Pupil", "Rows", "Taught", "Teaching", "head_on_the_way"]
 
 
 def head_on_the_way(name: str, spec: str) -> Head:
@@ -45,63 +39,31 @@ def head_on_the_way(name: str, spec: str) -> Head:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Lesson:
-    """One fit that a supervision asks for; what is None is the arm's own, or the task's.
-
-    supervision: tables over all N rows. train: row numbers i[n] (default: hold-train). settings: fields of
-    `methods.settings.Settings` that differ, such as epochs. features f[N, e] stand for the task's, and text
-    f[k, e] then for its text features; move turns raw task features [b, d] into them, so that the head can be taken out
-    (None: it cannot). scored: whether hold-val and the test rows are read. Lessons of one key, by students of the same
-    head, loss, settings and seed, are the same fit, and are fitted once for the task.
-    """
-
-    supervision: Supervision
-    head: Spec | None = None
-    loss: Spec | Callable[..., Any] | None = None
-    train: Rows | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    features: Tensor | None = None
-    text: Tensor | None = None
-    move: nn.Module | None = None
-    scored: bool = True
-    key: Hashable | None = None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Taught:
-    """The end of a supervision: the student's fit, the lesson it came from, and what is to be logged with it.
-
-    details: one JSON record per stage, such as {"level": 2, "keep_rate": 0.8}; it enters the row as it is.
-    """
-
-    fit: Fit
-    lesson: Lesson
-    details: tuple[Mapping[str, Any], ...] = ()
-
-
-Lessons = Generator[Sequence[Lesson], Sequence[Fit], Taught]
-"""Yields the lessons of a round, is sent their fits in the same order, and returns what was taught."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Pupil:
-    """Whom a supervision teaches: one arm (method, settings, seed, supervisor) on one split of one task."""
+    """Whom a supervision teaches: one run (method, settings, seed, weak model) on one split of one task.
+
+    method, supervision: their names, for messages. given_weak_seed: None where the run names no weak model.
+    """
 
     task: Task
-    arm: Arm
     split: Split
     desk: Desk
+    method: str
+    supervision: str
+    settings: Settings
+    seed: int
+    given_weak_seed: int | None
 
     @property
     def weak(self) -> Supervision:
-        """The supervision of this arm's own weak model, one object for all arms that share it."""
+        """The supervision of this run's own weak model, one object for all arms that share it."""
         return self.desk.weak(self.weak_seed)
 
     @property
     def weak_seed(self) -> int:
-        """The number of this arm's weak model; the first that it is paired with where the arm names none."""
-        given = self.arm.weak_seed
-        return given if given is not None else self.task.pairs([self.arm.seed])[0][1]
+        """The number of this run's weak model; the first that it is paired with where the run names none."""
+        given = self.given_weak_seed
+        return given if given is not None else self.task.pairs([self.seed])[0][1]
 
     def seen(self, *, transductive: bool = False) -> Rows:
         """The unlabelled rows that methods may be fitted on, sorted: hold-train, and D'_test only if transductive."""
@@ -110,9 +72,8 @@ class Pupil:
 
     def epochs(self, rows: int) -> int:
         """Epochs in which so many rows make as many steps as hold-train in E: int(E n / rows); E for full batches."""
-        settings = self.arm.settings
-        own = settings.epochs or 10
-        if not rows or make_solver(settings.solver).full_batch:
+        own = self.settings.epochs or 10
+        if not rows or make_solver(self.settings.solver).full_batch:
             return own
         return own * len(self.split.train) // rows
 
@@ -124,7 +85,7 @@ class Pupil:
         """A stream of random numbers of its own for each purpose, from the run seed alone."""
         from w2s_fast.core.hashing import digest_json
 
-        return torch.Generator().manual_seed(int(digest_json([what, self.arm.seed])[:15], 16))
+        return torch.Generator().manual_seed(int(digest_json([what, self.seed])[:15], 16))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +102,8 @@ class Teaching:
     equation: ClassVar[str] = ""
     verified: ClassVar[bool] = False
     teachers: ClassVar[int] = 1
+    several: ClassVar[bool] = False
+    """Whether its tables hold all teachers side by side, for losses that read several."""
     truth: ClassVar[bool] = False
     """Whether students are shown ground truth of hold-train, so that `labels` losses and starts may read it."""
 
@@ -150,9 +113,6 @@ class Teaching:
 
     def check(self) -> None:
         """Raise `SpecError` for parameters that do not fit each other."""
-
-    def check_method(self, method: Method) -> None:
-        """Raise `UsageError` for a method whose loss or head cannot be taught in this way."""
 
     def lessons(self, pupil: Pupil) -> Lessons:
         """The rounds of fits; errors are `UsageError` and `DataError` with what is missing and how to give it."""
