@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from w2s_fast import heads
-from w2s_fast.methods import presets, teaching
+from w2s_fast import heads, supervisions
+from w2s_fast.methods import presets
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "w2s_fast" / "methods" / "METHODS.md"
@@ -35,8 +35,8 @@ def test_of_head(name: str) -> str:
 
 
 def test_of_supervision(name: str) -> str:
-    module = teaching.SUPERVISIONS[name].partition(":")[0].rpartition(".")[2]
-    return str(Path("tests") / "methods" / "teaching" / f"test_{module}.py")
+    module = supervisions.SUPERVISIONS[name].partition(":")[0].rpartition(".")[2]
+    return str(Path("tests") / "supervisions" / f"test_{module}.py")
 
 
 def parameters(values: dict[str, object]) -> str:
@@ -51,11 +51,11 @@ def document() -> str:
          TEST if m["supervision"] == "weak" else test_of_supervision(m["supervision"].partition("(")[0])]
         for m in presets.describe()
     ]  # fmt: skip
-    supervisions = [
+    by_supervision = [
         [code(one["name"]), one["about"], code(one["equation"]), parameters(one["parameters"]), one["source"],
          checked(one["verified"]), test_of_supervision(one["name"])]
-        for one in teaching.describe()
-        if one["name"] in teaching.SUPERVISIONS
+        for one in supervisions.describe()
+        if one["name"] in supervisions.SUPERVISIONS
     ]  # fmt: skip
     of_heads = [
         [code(one["name"]), code(one["equation"]), parameters(one["parameters"]), one["source"],
@@ -82,10 +82,10 @@ def document() -> str:
         "",
         "## Supervisions",
         "",
-        "Who teaches, with which labels, on which rows, in how many stages ([how](teaching/README.md)). What a",
+        "Who teaches, with which labels, on which rows, in how many stages ([how](../supervisions/README.md)). What a",
         "supervision logs per stage is in the rows' `stages`.",
         "",
-        *table(["supervision", "what it does", "equation", "parameters", "source", "verified", "test"], supervisions),
+        *table(["supervision", "what it does", "equation", "parameters", "source", "verified", "test"], by_supervision),
         "",
         "## Heads",
         "",

@@ -193,7 +193,7 @@ def _cell(cell: Mapping[str, Any] | None) -> str:
 
 
 def _open(domain: str, cache: str) -> Any:
-    from w2s_fast.methods.prepare import open_task
+    from w2s_fast.tasks.opening import open_task
 
     return open_task(f"drawn:{domain}", cache=cache, say=lambda _: None)
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from w2s_fast.core.statistics import t_quantile
 from w2s_fast.methods.fit import fit
-from w2s_fast.methods.task import Task
+from w2s_fast.tasks.task import Task
 from w2s_fast.train import order
 
 LIMIT = 0.3
@@ -96,7 +96,7 @@ def pairs(task: Task, case: Case, *, seeds: int) -> list[dict[str, float]]:
     assert isinstance(task.features, Tensor)
     found: list[dict[str, float]] = []
     for one in results.fits:
-        seed, weak = one.arm.seed, task.weak_logits[one.arm.weak_seed or 0]
+        seed, weak = one.trial.seed, task.weak_logits[one.trial.weak_seed or 0]
         train, test = torch.from_numpy(one.split.train), torch.from_numpy(one.split.test)
         p, truth = weak[train].float().softmax(-1), task.labels[test]
         said = restated(task.features[train], p, task.features[test], seed=seed, case=case)
@@ -122,7 +122,7 @@ def difference(records: Sequence[dict[str, float]]) -> dict[str, float]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the pairs and print the figures; exit status 1 where a bound is not under the limit."""
     args = arguments(argv)
-    from w2s_fast.methods.prepare import open_task
+    from w2s_fast.tasks.opening import open_task
 
     task = open_task(f"drawn:{args.domain}", cache=args.cache, say=lambda text: print(text, file=sys.stderr))
     told = "" if args.seeds == 20 else f" --seeds {args.seeds}"

@@ -13,28 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from w2s_fast.core.errors import W2SError
+    from w2s_fast.finetune.supervisors import train_supervisors
     from w2s_fast.heads import export_classifier, load_head, save_head
-    from w2s_fast.methods.extraction import extract_all as extract
     from w2s_fast.methods.fit import fit
-    from w2s_fast.methods.prepare import open_task
-    from w2s_fast.methods.results import Results
-    from w2s_fast.methods.supervise import train_supervisors
-    from w2s_fast.methods.task import Task
+    from w2s_fast.results.results import Results
     from w2s_fast.store import open_bank, rows_of
+    from w2s_fast.tasks.extraction import extract_all as extract
+    from w2s_fast.tasks.opening import open_task
+    from w2s_fast.tasks.task import Task
 
 _EXPORTS = {
-    "Results": "w2s_fast.methods.results:Results",
-    "Task": "w2s_fast.methods.task:Task",
+    "Results": "w2s_fast.results.results:Results",
+    "Task": "w2s_fast.tasks.task:Task",
     "W2SError": "w2s_fast.core.errors:W2SError",
     "export_classifier": "w2s_fast.heads:export_classifier",
-    "extract": "w2s_fast.methods.extraction:extract_all",
+    "extract": "w2s_fast.tasks.extraction:extract_all",
     "fit": "w2s_fast.methods.fit:fit",
     "load_head": "w2s_fast.heads:load_head",
     "open_bank": "w2s_fast.store:open_bank",
-    "open_task": "w2s_fast.methods.prepare:open_task",
+    "open_task": "w2s_fast.tasks.opening:open_task",
     "rows_of": "w2s_fast.store:rows_of",
     "save_head": "w2s_fast.heads:save_head",
-    "train_supervisors": "w2s_fast.methods.supervise:train_supervisors",
+    "train_supervisors": "w2s_fast.finetune.supervisors:train_supervisors",
 }
 
 __all__ = [

@@ -96,7 +96,7 @@ def _in_pool(work: Callable[[Job], Any], jobs: Sequence[Job], processes: int) ->
 
 
 def _open(domain: str, cache: str) -> Any:
-    from w2s_fast.methods.prepare import open_task
+    from w2s_fast.tasks.opening import open_task
 
     return open_task(f"drawn:{domain}", cache=cache, say=lambda _: None)
 
@@ -126,7 +126,7 @@ def _loop(job: Job) -> float:
     from benchmarks.heads_parts.loops import fit_loader
     from benchmarks.heads_parts.recipe import Recipe
     from benchmarks.heads_parts.worlds import Shape, World
-    from w2s_fast.methods.settings import Settings
+    from w2s_fast.train.settings import Settings
 
     task = _open(job.domain, job.cache)
     split = task.splits(mode="rotate", seed=job.seed)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from w2s_fast_cli.output import Output
 
 if TYPE_CHECKING:
-    from w2s_fast.core.summary import Table
+    from w2s_fast.results.summary import Table
 
 FORMATS = ("rich", "md", "csv")
 

@@ -43,7 +43,7 @@ def extract(
     Example: w2s-fast extract --data imagefolder:photos --model open_clip:ViT-B-32/openai --model timm:resnet18.a1_in1k
     """
     from w2s_fast.extract.options import ExtractOptions
-    from w2s_fast.methods.extraction import extract_all
+    from w2s_fast.tasks.extraction import extract_all
 
     out = Output(json=json, quiet=quiet)
     chosen = ExtractOptions(

@@ -22,6 +22,6 @@ def models(
 
     Example: w2s-fast models resnet18
     """
-    from w2s_fast.methods.supervisors import known_models
+    from w2s_fast.tasks.supervisors import known_models
 
     show("models", list(known_models(pattern, cache=cache)), json=json)

@@ -116,7 +116,7 @@ def seed_list(text: str) -> list[int]:
 def check_selection(name: str) -> None:
     """Refuse an unknown selection."""
     from w2s_fast.core.errors import UsageError, nearest
-    from w2s_fast.methods.results import CRITERION
+    from w2s_fast.results.results import CRITERION
 
     if name not in CRITERION:
         raise UsageError(f"unknown selection {name!r}{nearest(name, CRITERION)}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from w2s_fast.core.summary import Table
+    from w2s_fast.results.summary import Table
 
 DONE_IN_PART = 3
 """Exit status of a command that leaves something useful, though not all that was asked for."""

@@ -12,7 +12,7 @@ from w2s_fast_cli.output import Output
 from w2s_fast_cli.running import run_study
 
 if TYPE_CHECKING:
-    from w2s_fast.methods.results import Results
+    from w2s_fast.results.results import Results
 
 app = typer.Typer(
     pretty_exceptions_enable=False,

@@ -14,8 +14,8 @@ from w2s_fast_cli.output import Output
 
 if TYPE_CHECKING:
     from w2s_fast.core.rows import Row
-    from w2s_fast.core.summary import Group, Systems, Table
-    from w2s_fast.methods.results import Results
+    from w2s_fast.results.results import Results
+    from w2s_fast.results.summary import Group, Systems, Table
 
 app = typer.Typer(pretty_exceptions_enable=False)
 RECIPE = "recipe:"
@@ -73,7 +73,7 @@ def report(
     if tune is None:
         table = found.table(selection=selection)
     else:
-        from w2s_fast.core.summary import group_names, group_of, summarise
+        from w2s_fast.results.summary import group_names, group_of, summarise
 
         names = group_names(map(group_of, rows))
         kept = {names[group]: one for group, one in systems.items()}
@@ -96,7 +96,7 @@ def report(
 
 def _load(path: Path, out: Output) -> Results:
     from w2s_fast.core.rows import read
-    from w2s_fast.methods.results import Results
+    from w2s_fast.results.results import Results
 
     torn: list[str] = []
     predictions = path.with_name(f"{path.name}.preds")
@@ -113,7 +113,7 @@ def _load(path: Path, out: Output) -> Results:
 def _tuned(
     rows: list[Row], systems: dict[Group, Systems], *, selection: str
 ) -> tuple[list[Row], dict[Group, Systems], tuple[str, ...]]:
-    from w2s_fast.core.summary.tuning import leave_one_domain_out
+    from w2s_fast.results.summary.tuning import leave_one_domain_out
 
     tuned = leave_one_domain_out(rows, systems, selection=selection)
     return tuned.rows, tuned.systems, tuned.notes

@@ -13,7 +13,7 @@ from w2s_fast_cli.output import DONE_IN_PART, Output
 
 if TYPE_CHECKING:
     from w2s_fast.core.rows import Row
-    from w2s_fast.methods.results import Results
+    from w2s_fast.results.results import Results
 
 DEFAULT_OUT = Path("w2s_runs") / "results.jsonl"
 
@@ -43,7 +43,7 @@ def run_study(
     Ctrl-C and a task that fails keep the rows of finished fits: exit status 3. So does a run that diverged.
     """
     from w2s_fast.core.errors import W2SError
-    from w2s_fast.methods.study import save_every_head
+    from w2s_fast.studies.study import save_every_head
 
     study.check(**arguments)
     o.check_file(out, "--out")

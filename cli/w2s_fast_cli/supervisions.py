@@ -16,6 +16,6 @@ def supervisions(json: o.Json = False) -> None:
 
     Example: w2s-fast supervisions
     """
-    from w2s_fast.methods import teaching
+    from w2s_fast import supervisions
 
-    show("supervisions", teaching.describe(), json=json)
+    show("supervisions", supervisions.describe(), json=json)

@@ -16,8 +16,8 @@ from w2s_fast_cli.running import DEFAULT_OUT, run_study
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from w2s_fast.methods.dry_run import Group
-    from w2s_fast.methods.results import Results
+    from w2s_fast.results.results import Results
+    from w2s_fast.studies.dry_run import Group
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -52,9 +52,9 @@ def sweep(
     Example: w2s-fast sweep grid.toml --dry-run
     """
     from w2s_fast.core.errors import UsageError
-    from w2s_fast.methods.dry_run import Group, Missing
-    from w2s_fast.methods.dry_run import dry_run as outlined
-    from w2s_fast.methods.sweep import HIDDEN, Sweep, without_truth
+    from w2s_fast.studies.dry_run import Group, Missing
+    from w2s_fast.studies.dry_run import dry_run as outlined
+    from w2s_fast.studies.sweep import HIDDEN, Sweep, without_truth
 
     say = Output(json=json, quiet=quiet)
     asked = Sweep.read(file)
@@ -93,7 +93,7 @@ def sweep(
 
 
 def _show_groups(say: Output, groups: Sequence[Group]) -> None:
-    from w2s_fast.methods.dry_run import totals
+    from w2s_fast.studies.dry_run import totals
     from w2s_fast.train.memory import gib
 
     whole = totals(groups)
@@ -121,7 +121,7 @@ def _show_groups(say: Output, groups: Sequence[Group]) -> None:
 
 
 def _show_agreement(say: Output, results: Results, selection: str) -> None:
-    from w2s_fast.methods.sweep import agreements, reads_truth
+    from w2s_fast.studies.sweep import agreements, reads_truth
 
     found = agreements(results.rows, selection=selection)
     pairs = len({(one.strong, one.weak) for one in found}) > 1

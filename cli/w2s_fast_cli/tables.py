@@ -9,10 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from w2s_fast.core.summary import Table, text, wide
+from w2s_fast.results.summary import Table, text, wide
 
 if TYPE_CHECKING:
-    from w2s_fast.core.summary import Line
+    from w2s_fast.results.summary import Line
 
 PADDING = 3
 """Columns that rich leaves between two cells of such a box."""

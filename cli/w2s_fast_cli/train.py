@@ -71,7 +71,7 @@ def train(
     Example: w2s-fast train --method cpl kd+lp ce+lp --seeds 5 --data drawn:sketch
     """
     from w2s_fast.extract.options import ExtractOptions
-    from w2s_fast.methods.study import Study
+    from w2s_fast.studies.study import Study
 
     say = Output(json=json, quiet=quiet)
     study = Study(

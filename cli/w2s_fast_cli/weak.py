@@ -37,7 +37,7 @@ def weak(
 
     Example: w2s-fast weak --data imagefolder:photos --model timm:resnet18.a1_in1k --name r18 --seeds 3
     """
-    from w2s_fast.methods.supervise import train_supervisors
+    from w2s_fast.finetune.supervisors import train_supervisors
 
     out = Output(json=json, quiet=quiet)
     failed = 0

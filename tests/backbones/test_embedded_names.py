@@ -6,7 +6,7 @@ import torch
 from w2s_fast.backbones import may_have_text, open_encoder, parse_model
 from w2s_fast.backbones.embedded import of_domain
 from w2s_fast.core.errors import ModelError, UsageError
-from w2s_fast.methods.supervisors import is_supervisor
+from w2s_fast.tasks.supervisors import is_supervisor
 
 
 def test_a_supervisor_named_with_its_domain_is_the_same_network_whatever_the_data() -> None:

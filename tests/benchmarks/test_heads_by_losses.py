@@ -10,8 +10,8 @@ import torch
 from benchmarks import heads_by_losses as grid
 from w2s_fast.losses import LOSSES
 from w2s_fast.methods.fit import fit
-from w2s_fast.methods.prepare import open_task
-from w2s_fast.methods.task import Task
+from w2s_fast.tasks.opening import open_task
+from w2s_fast.tasks.task import Task
 
 
 def made_up(domain: str, cache: str) -> Task:

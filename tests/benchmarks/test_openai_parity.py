@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import openai_parity as parity
 from benchmarks.openai_parity import CASES, Case
-from w2s_fast.methods.task import Task
+from w2s_fast.tasks.task import Task
 
 
 def made_up(*, n: int = 500, k: int = 5, d: int = 12) -> Task:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from w2s_fast.core.errors import DataError
-from w2s_fast.methods import extraction, study, supervise
-from w2s_fast.methods.results import Results
-from w2s_fast.methods.task import Task
+from w2s_fast.finetune import supervisors
+from w2s_fast.results.results import Results
+from w2s_fast.studies import study
+from w2s_fast.tasks import extraction
+from w2s_fast.tasks.task import Task
 
 Said = Callable[..., tuple[int, str, str]]
 
@@ -174,7 +176,7 @@ def test_weak_says_how_many_images_it_could_not_read(said: Said, monkeypatch: py
     record = {"name": "weak:w/0", "data": "d", "n_train": 8, "acc_train": 1.0, "acc_pool": 0.5, "seconds": 1.0}
     for failures, status in ((2, 3), (0, 0), (None, 0)):
         told = record if failures is None else {**record, "failures": failures}
-        monkeypatch.setattr(supervise, "train_supervisors", lambda *_, told=told, **__: iter([told]))
+        monkeypatch.setattr(supervisors, "train_supervisors", lambda *_, told=told, **__: iter([told]))
         code, _, err = said("weak", "--data", "d", "--name", "w")
         assert code == status and ("2 images of D_train could not be read" in err) == bool(failures)
 

@@ -3,7 +3,7 @@
 import pytest
 from w2s_fast_cli.output import Output
 
-from w2s_fast.core.summary import Cell, Column, Line, Table, text
+from w2s_fast.results.summary import Cell, Column, Line, Table, text
 
 REASON = "n/a: open_clip:ViT-B-32/openai has no text tower that knows the class name 'Eyjafjallajökull'"
 LONG = "kd+lp[lr=0.01, weight_decay=0.0001]"

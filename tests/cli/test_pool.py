@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from w2s_fast.methods import dry_run as outlines
-from w2s_fast.methods import study
-from w2s_fast.methods.results import Results
-from w2s_fast.methods.task import Task
+from w2s_fast.results.results import Results
+from w2s_fast.studies import dry_run as outlines
+from w2s_fast.studies import study
+from w2s_fast.tasks.task import Task
 
 Said = Callable[..., tuple[int, str, str]]
 DATA = ("--data", "drawn:sketch", "--data", "drawn:real")

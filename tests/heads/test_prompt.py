@@ -151,8 +151,8 @@ def test_the_engine_against_a_naive_loop(start: Start, world: Any, spec: str) ->
             precision="fp64",
         )
     )
+    from w2s_fast.core.schedule import make_schedule
     from w2s_fast.train import order
-    from w2s_fast.train.schedule import make_schedule
 
     for fit in fits:
         head, theta = begin(spec, start, seed=fit.run.seed)

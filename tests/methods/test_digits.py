@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 import w2s_fast as w2s
 from w2s_fast.core.errors import DataError, ModelError
 from w2s_fast.extract.options import ExtractOptions
-from w2s_fast.methods import supervisors
+from w2s_fast.tasks import supervisors
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -130,7 +130,7 @@ def test_a_changed_image_stops_train_with_the_extract_command(world: tuple[str, 
     moved = f"imagefolder:{copied}"
     options = ExtractOptions(workers=0)
     from w2s_fast.data import open_manifest
-    from w2s_fast.methods.prepare import prepare
+    from w2s_fast.tasks.opening import prepare
 
     first = prepare(open_manifest(moved, cache=cache), ["drawn:clip"], data=moved, cache=cache, options=options)
     original = w2s.open_bank("drawn:clip", data, cache=cache, options=options.in_key())

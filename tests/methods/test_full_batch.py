@@ -7,7 +7,7 @@ import pytest
 
 import w2s_fast as w2s
 from w2s_fast.core.errors import UsageError
-from w2s_fast.methods.arms import plan_arms
+from w2s_fast.methods.plan import plan_trials
 from w2s_fast.methods.presets import resolve
 
 
@@ -56,12 +56,12 @@ def test_ridge_with_another_loss_or_head_says_what_to_use():
 
 
 def test_adams_ceilings_stay_cross_entropy():
-    arms = plan_arms(
+    trials = plan_trials(
         arrays(),
         resolve(loss="brier", head="linear"),
         seeds=1,
         references=True,
         grid={"solver": ["adam", "ridge"]},
     )
-    ceilings = {(str(a.method.head), str(a.method.loss), a.settings.solver) for a in arms if a.ceiling}
+    ceilings = {(str(a.method.head), str(a.method.loss), a.settings.solver) for a in trials if a.ceiling}
     assert ceilings == {("linear", "ce", "adam"), ("linear", "brier", "ridge"), ("prototype", "ce", "adam")}

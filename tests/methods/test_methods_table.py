@@ -6,7 +6,7 @@ from pathlib import Path
 
 from w2s_fast.heads import HEADS
 from w2s_fast.methods import METHODS
-from w2s_fast.methods.teaching import SUPERVISIONS
+from w2s_fast.supervisions import SUPERVISIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "w2s_fast" / "methods" / "METHODS.md").read_text(encoding="utf-8")

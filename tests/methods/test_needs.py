@@ -12,7 +12,7 @@ from worlds import gaussian_task
 from w2s_fast.core.errors import MissingText, UsageError
 from w2s_fast.losses import Batch, Loss
 from w2s_fast.methods.fit import fit
-from w2s_fast.methods.references import with_text, zero_shot_prior
+from w2s_fast.tasks.references import with_text, zero_shot_prior
 
 SHORT: dict[str, Any] = {"head": "linear", "epochs": 1, "batch_size": 64, "references": False}
 

@@ -17,8 +17,8 @@ from w2s_fast.core.errors import MissingText, SpecError, UsageError
 from w2s_fast.heads import find as find_head
 from w2s_fast.methods import METHODS
 from w2s_fast.methods.presets import WEAK, describe, find, resolve, unverified
-from w2s_fast.methods.sweep import Sweep, shipped
-from w2s_fast.methods.task import Task
+from w2s_fast.studies.sweep import Sweep, shipped
+from w2s_fast.tasks.task import Task
 
 SHORT = {"epochs": 2, "batch_size": 64}
 NAMES = ("cat", "clock", "fish", "tree", "star")

@@ -12,8 +12,8 @@ from worlds import gaussian_task
 from w2s_fast import fit
 from w2s_fast.core.errors import DataError, MissingText, SpecError, UsageError
 from w2s_fast.core.rows import Row
-from w2s_fast.methods.results import Results
-from w2s_fast.methods.task import Task
+from w2s_fast.results.results import Results
+from w2s_fast.tasks.task import Task
 
 SHORT = {"epochs": 3, "batch_size": 64}
 KEYS = [
@@ -148,7 +148,7 @@ def test_paper_split_also_scores_the_pool() -> None:
     task = gaussian_task()
     results = fit(task, method="kd+lp", seeds=1, split="paper", **SHORT)
     row = next(r for r in results.rows if r["method"] == "kd+lp" and r["selection"] == "last")
-    one = next(s for s in results.fits if s.arm.method.name == "kd+lp")
+    one = next(s for s in results.fits if s.trial.method.name == "kd+lp")
     theta = one.fit.theta["last"]
     x = task.features / task.features.norm(dim=1, keepdim=True)
     said = (10 * x @ theta["weight"].T + theta["bias"]).argmax(1)
@@ -377,7 +377,7 @@ def test_each_run_is_fitted_on_the_split_and_supervision_of_its_seed() -> None:
         # the engine scored on its own split; the row scores the same predictions on the seed's
         assert curves["acc_test"][-1] == pytest.approx((said == truth).mean())
         same = np.allclose(curves["agree_val"], curves["acc_val"])
-        assert same == one.arm.ceiling, "a ceiling's label is the truth, a student's is not"
+        assert same == one.trial.ceiling, "a ceiling's label is the truth, a student's is not"
 
 
 def test_a_gap_within_its_noise_carries_no_pgr() -> None:

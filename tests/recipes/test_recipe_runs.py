@@ -17,14 +17,14 @@ from w2s_fast.core.rows import Row
 from w2s_fast.data import open_manifest
 from w2s_fast.data.splits import halves
 from w2s_fast.extract import text, worker
-from w2s_fast.methods import supervise
-from w2s_fast.methods.results import Results
+from w2s_fast.finetune import supervisors
 from w2s_fast.recipes import run as running
 from w2s_fast.recipes.recipe import Recipe, shipped
 from w2s_fast.recipes.run import Plan
 from w2s_fast.recipes.tables import by_group, tables_against
 from w2s_fast.report.beside import side_by_side
 from w2s_fast.report.tables import to_markdown
+from w2s_fast.results.results import Results
 
 ONE = {"cpl_table1": "clipart", "cpl_table3": "400 steps", "cpl_table4": "clipart", "cpl_table6": "clipart"}
 """Recipes of many columns, and the one that is run here."""
@@ -207,7 +207,7 @@ def test_a_supervisor_of_that_name_that_was_trained_otherwise_is_refused(
     recipe = Recipe.read(tmp_path / "mine.toml")
     cache = tmp_path / "cache"
     data = f"list:{root}/small/a_{{train,test}}.txt"
-    list(supervise.train_supervisors([data], model="drawn:cnn", name="tiny", recipe={"steps": 3}, cache=cache))
+    list(supervisors.train_supervisors([data], model="drawn:cnn", name="tiny", recipe={"steps": 3}, cache=cache))
     changed = replace(recipe, supervisors={"tiny": {**recipe.supervisors["tiny"], **change}})
     plan = Plan.of(changed, scale="full", root=root, cache=cache)
     with pytest.raises(UsageError, match=words):

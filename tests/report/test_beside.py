@@ -10,9 +10,9 @@ from report_worlds import RATES, world
 
 from w2s_fast.core.errors import DataError
 from w2s_fast.core.rows import Row
-from w2s_fast.core.summary import Group, Systems, Table, group_of, summarise
 from w2s_fast.report.beside import PaperColumn, Published, beside, side_by_side
 from w2s_fast.report.tables import to_csv, to_markdown
+from w2s_fast.results.summary import Group, Systems, Table, group_of, summarise
 
 DOMAINS = ("clipart", "real")
 

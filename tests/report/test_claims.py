@@ -10,8 +10,8 @@ from report_worlds import RATES, world
 
 from w2s_fast.core.errors import UsageError
 from w2s_fast.core.intervals import Interval, Resamples
-from w2s_fast.core.summary import Systems
 from w2s_fast.report.claims import ORDER, Claim, ordering, sentences
+from w2s_fast.results.summary import Systems
 
 
 def claim(domain: str, better: str, worse: str, low: float, high: float) -> Claim:

@@ -7,8 +7,8 @@ from report_worlds import world
 
 from w2s_fast.core.errors import DataError
 from w2s_fast.core.rows import Row
-from w2s_fast.core.summary import Group, Systems, group_of, summarise
 from w2s_fast.report.matrix import matrices
+from w2s_fast.results.summary import Group, Systems, group_of, summarise
 
 WEAK = {"small": ("weak:small", "weak:small/@*"), "large": ("weak:large",), "never run": ("weak:none",)}
 STRONG = {"B/32": ("open_clip:B-32/openai", "open_clip:B-32/@*"), "L/14": ("open_clip:L-14",)}

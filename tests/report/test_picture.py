@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from report_worlds import RATES, world
 
 from w2s_fast.core.errors import DataError
-from w2s_fast.core.summary import Cell, Column, Line, Table, summarise, text
 from w2s_fast.report.picture import to_svg
 from w2s_fast.report.svg import fitted, text_width, wrapped
+from w2s_fast.results.summary import Cell, Column, Line, Table, summarise, text
 
 NS = "{http://www.w3.org/2000/svg}"
 DOMAINS = ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")

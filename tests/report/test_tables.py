@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from report_worlds import world
 
 from w2s_fast.core.plugins import load
-from w2s_fast.core.summary import EMPTY, Cell, Column, Line, Table, summarise, text, wide
 from w2s_fast.report import FORMATS
 from w2s_fast.report.tables import to_csv, to_latex, to_markdown
+from w2s_fast.results.summary import EMPTY, Cell, Column, Line, Table, summarise, text, wide
 
 COLUMNS = (
     Column(name="accuracy", title="accuracy %", kind="accuracy"),

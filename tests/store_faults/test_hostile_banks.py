@@ -366,7 +366,7 @@ def test_training_on_a_hostile_bank_or_reference(tmp_path: Path) -> None:
     for name in ("commit: the fullest record", "commit: a million lists", "zarr.json: nested lists", "shape huge",
                  "directory up", "files many", "a pipe for part/features/c/0/0", "a hole of 200 MB"):  # fmt: skip
         ask(name, CASES[name])
-    found = probe(asked, imports="w2s_fast.methods.prepare,w2s_fast.extract.worker,w2s_fast_cli.train,torch")
+    found = probe(asked, imports="w2s_fast.tasks.opening,w2s_fast.extract.worker,w2s_fast_cli.train,torch")
     for o in found[1:]:  # the first pays for what is imported late
         assert o.grown < BYTES and o.seconds < SECONDS, o
     for o in found:

@@ -17,7 +17,7 @@ from w2s_fast.heads import Start
 from w2s_fast.heads.linear import Linear
 from w2s_fast.losses import Loss, Supervision
 from w2s_fast.train import Run, fit_heads, ground_truth, plan
-from w2s_fast.train.full import lbfgs
+from w2s_fast.train.full_batch import lbfgs
 from w2s_fast.train.solver import make_solver
 
 

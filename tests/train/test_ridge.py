@@ -13,7 +13,7 @@ from tasks import fits, split, task, thirds
 from w2s_fast.core.errors import UsageError
 from w2s_fast.losses import Supervision
 from w2s_fast.train import Run, fit_heads, ground_truth, plan
-from w2s_fast.train.full import moments
+from w2s_fast.train.full_batch import moments
 
 
 def ridge(decay=0.0, **rest):

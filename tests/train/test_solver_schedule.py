@@ -8,8 +8,8 @@ import torch
 from tasks import task, thirds
 
 from w2s_fast.core.errors import SpecError
+from w2s_fast.core.schedule import make_schedule
 from w2s_fast.train import Run, plan
-from w2s_fast.train.schedule import make_schedule
 from w2s_fast.train.solver import make_solver
 
 

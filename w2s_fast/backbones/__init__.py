@@ -29,6 +29,9 @@ LIBRARIES: dict[str, str] = {
 }
 """Library name -> "module:attribute" of its `Opener`; the entry-point group `w2s_fast.backbones` adds others."""
 GROUP = "w2s_fast.backbones"
+DEFAULT_STRONG = "drawn:clip"
+DEFAULT_WEAK = "drawn:cnn"
+"""The models that are meant where none is named."""
 _HUB = "hf-hub:"
 _EXPORTS = {
     "ClassPrompts": "w2s_fast.core.prompts",

@@ -22,6 +22,8 @@ SOURCES: dict[str, str] = {
 }
 """Source name -> "module:attribute" of its `Source`; the entry-point group `w2s_fast.sources` adds others."""
 GROUP = "w2s_fast.sources"
+DEFAULT_DATA = "drawn:*"
+"""The data sets that are meant where none is named."""
 IDENTITIES = ("content", "path")
 _GLOB = re.compile(r"[*?\[]")
 

@@ -1,4 +1,4 @@
-"""Presets of co-supervised learning: specialists in place of one generalist (methods/teaching/csl.py)."""
+"""Presets of co-supervised learning: specialists in place of one generalist (supervisions/csl.py)."""
 
 from __future__ import annotations
 

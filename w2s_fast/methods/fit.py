@@ -9,15 +9,15 @@ from w2s_fast import losses
 from w2s_fast.backbones.device import pick_device, threads
 from w2s_fast.core.errors import UsageError, W2SError, nearest
 from w2s_fast.data.splits import MODES
-from w2s_fast.methods.arms import plan_arms
-from w2s_fast.methods.features import Streaming
+from w2s_fast.methods.plan import plan_trials
 from w2s_fast.methods.presets import resolve
-from w2s_fast.methods.results import Results
-from w2s_fast.methods.rounds import run_arms, threads_for
-from w2s_fast.methods.score import score
-from w2s_fast.methods.scored import Scored
-from w2s_fast.methods.task import Task
-from w2s_fast.methods.teaching.lesson import Taught
+from w2s_fast.methods.run import run_trials, threads_for
+from w2s_fast.results.outcome import Scored
+from w2s_fast.results.results import Results
+from w2s_fast.results.scoring import score
+from w2s_fast.supervisions.fit_request import Student
+from w2s_fast.tasks.features import Streaming
+from w2s_fast.tasks.task import Task
 
 
 def fit(
@@ -48,28 +48,28 @@ def fit(
     Raises `UsageError` for unknown names, `MissingText` for text init without text, `DataError` for unusable splits.
     """
     methods = resolve(method, loss, head, supervision)
-    arms = plan_arms(task, methods, seeds=seeds, references=references, grid=grid)
+    trials = plan_trials(task, methods, seeds=seeds, references=references, grid=grid)
     if split not in MODES:
         raise UsageError(f"unknown split {split!r}{nearest(split, MODES)}")
-    of_seed = {seed: task.splits(mode=split, seed=seed) for seed in sorted({arm.seed for arm in arms})}
+    of_seed = {seed: task.splits(mode=split, seed=seed) for seed in sorted({trial.seed for trial in trials})}
     place = pick_device(device)
-    done: dict[int, Taught] = {}
+    done: dict[int, Student] = {}
 
     def finished() -> Results:
         scored = [
-            Scored(task=task, arm=arm, taught=done[i], split=of_seed[arm.seed])
-            for i, arm in enumerate(arms)
+            Scored(task=task, trial=trial, student=done[i], split=of_seed[trial.seed])
+            for i, trial in enumerate(trials)
             if i in done
         ]
-        missing = len(arms) - len(done)
+        missing = len(trials) - len(done)
         return score(task, scored, mode=split, precision=precision, device=place, unfinished=missing)
 
     try:
-        with threads(threads_for(task, arms)):
-            for index, taught in run_arms(task, arms, of_seed, device=place, precision=precision, stream=stream):
-                done[index] = taught
+        with threads(threads_for(task, trials)):
+            for index, student in run_trials(task, trials, of_seed, device=place, precision=precision, stream=stream):
+                done[index] = student
                 if on_progress is not None:
-                    on_progress(len(done), len(arms))
+                    on_progress(len(done), len(trials))
     except (KeyboardInterrupt, W2SError):
         if done and on_cut is not None:
             on_cut(finished())

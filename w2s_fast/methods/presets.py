@@ -9,13 +9,13 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from w2s_fast import heads, losses
+from w2s_fast import heads, losses, supervisions
 from w2s_fast.core.errors import SpecError, UsageError, nearest
 from w2s_fast.core.fields import parameters
 from w2s_fast.core.hashing import digest_json, number_repeats
 from w2s_fast.core.plugins import load, names
 from w2s_fast.core.specs import Spec, parse
-from w2s_fast.methods import METHODS, teaching
+from w2s_fast.methods import METHODS
 
 WEAK, GT = Spec(name="weak"), Spec(name="gt")
 HEAD_ALIASES = {"linear": "lp", "prototype": "proto", "prompt": "tp"}
@@ -25,8 +25,8 @@ HEAD_ALIASES = {"linear": "lp", "prototype": "proto", "prompt": "tp"}
 class Method:
     """A head and a loss under one name; `source` is the paper, `verified` false if its formula could not be checked.
 
-    settings: what `methods.settings.Settings` shall be unless the user says otherwise, such as a paper's optimiser.
-    supervision: who teaches (methods/teaching).
+    settings: what `train.settings.Settings` shall be unless the user says otherwise, such as a paper's optimiser.
+    supervision: who teaches (supervisions).
     """
 
     name: str
@@ -66,7 +66,7 @@ class Method:
             defaults = parameters(losses.find(loss.name))
             losses.make(loss)
             loss = Spec(name=loss.name, args={k: v for k, v in loss.args.items() if defaults.get(k, ...) != v})
-        supervision = teaching.canonical(self.supervision)
+        supervision = supervisions.canonical(self.supervision)
         return replace(self, head=heads.make(self.head).spec(), loss=loss, supervision=supervision)
 
     def expand(self) -> list[Method]:
@@ -143,7 +143,7 @@ def describe() -> list[dict[str, Any]]:
             "settings": dict(m.settings),
             "equation": f"{m.loss_class.equation}; {heads.find(m.head.name).equation}",
             "source": m.source,
-            "verified": m.verified and m.loss_class.verified and teaching.find(m.supervision.name).verified,
+            "verified": m.verified and m.loss_class.verified and supervisions.find(m.supervision.name).verified,
         }
         for m in found
     ]
@@ -159,7 +159,7 @@ def unverified(rows: Iterable[Mapping[str, Any]]) -> list[str]:
             checked = (
                 losses.find(parse(loss).name).verified
                 and heads.find(parse(head).name).verified
-                and teaching.find(parse(supervision).name).verified
+                and supervisions.find(parse(supervision).name).verified
             )
         except SpecError:
             continue  # one's own function, or a package that is not installed here
@@ -186,8 +186,8 @@ def resolve(
         raise UsageError(f"--head {_several(head)[0]} needs a loss: add --loss kd (all: w2s-fast losses)")
     if not found:
         raise UsageError("nothing to fit: give --method cpl kd+lp ... or --loss cpl (all: w2s-fast methods)")
-    taught = [variant for one in found for variant in _taught(one, _several(supervision))]
-    expanded = [variant.canonical() for one in taught for variant in one.expand()]
+    student = [variant for one in found for variant in _under(one, _several(supervision))]
+    expanded = [variant.canonical() for one in student for variant in one.expand()]
     unique = {
         (m.name, str(m.head), m.loss if not isinstance(m.loss, Spec) else str(m.loss), m.supervision): m
         for m in expanded
@@ -195,14 +195,14 @@ def resolve(
     return _distinct_names(list(unique.values()))
 
 
-def _taught(method: Method, supervisions: Sequence[str | Spec]) -> list[Method]:
+def _under(method: Method, given_supervisions: Sequence[str | Spec]) -> list[Method]:
     """The method under each supervision, named after it unless that is plain; as it is where none is given.
 
     Ground truth alone needs no telling: tables label it.
     """
-    given = [point for one in supervisions for point in parse(one).expand()]
+    given = [point for one in given_supervisions for point in parse(one).expand()]
     for one in given:
-        teaching.find(one.name)
+        supervisions.find(one.name)
         if method.supervision not in (WEAK, one):
             raise UsageError(
                 f"{method.name} has its own supervision {method.supervision}; for {one} give its head and its loss: "

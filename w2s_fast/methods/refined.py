@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from w2s_fast import supervisions
 from w2s_fast.core.specs import parse
-from w2s_fast.methods import teaching
 from w2s_fast.methods.presets import Method
 
 PROTO = "prototype(init='text')"
@@ -12,7 +12,7 @@ PROTO = "prototype(init='text')"
 def _method(name: str, head: str, supervision: str, loss: str = "kd") -> Method:
     spec = parse(supervision)
     # the source is the supervision's, which the listing of supervisions tells in full
-    found = teaching.find(spec.name)
+    found = supervisions.find(spec.name)
     return Method(name=name, head=parse(head), loss=parse(loss), source=found.source, supervision=spec)
 
 

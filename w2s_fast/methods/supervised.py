@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from w2s_fast import supervisions
 from w2s_fast.core.specs import parse
-from w2s_fast.methods import teaching
 from w2s_fast.methods.presets import Method
 
 
@@ -15,7 +15,7 @@ def _probe(name: str, supervision: str, loss: str = "kd", *, source: str = "") -
         head=parse("linear"),
         loss=parse(loss),
         supervision=spec,
-        source=source or teaching.find(spec.name).source,
+        source=source or supervisions.find(spec.name).source,
     )
 
 

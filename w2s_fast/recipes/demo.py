@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from w2s_fast.core.summary import Table
 from w2s_fast.data import expand_data
-from w2s_fast.methods.extraction import extract_all
-from w2s_fast.methods.results import Results
-from w2s_fast.methods.study import Study
-from w2s_fast.methods.supervise import train_supervisors
-from w2s_fast.methods.task import log
+from w2s_fast.finetune.supervisors import train_supervisors
 from w2s_fast.report.claims import Claim, ordering, sentences
 from w2s_fast.report.picture import to_svg
 from w2s_fast.report.tables import to_markdown
+from w2s_fast.results.results import Results
+from w2s_fast.results.summary import Table
+from w2s_fast.studies.study import Study
+from w2s_fast.tasks.extraction import extract_all
+from w2s_fast.tasks.task import log
 
 if TYPE_CHECKING:
     from w2s_fast.extract.worker import OnProgress

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from w2s_fast.core.errors import UsageError, nearest
-from w2s_fast.methods.sweep import Sweep
 from w2s_fast.report.beside import NUMBERS, PaperColumn, Published
+from w2s_fast.studies.sweep import Sweep
 
 SHIPPED = Path(__file__).parent
 SCALES = ("full", "drawn")

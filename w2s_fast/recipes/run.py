@@ -10,17 +10,17 @@ from typing import Any
 from w2s_fast.backbones.weak import read_card
 from w2s_fast.core.errors import ModelError, UsageError
 from w2s_fast.core.paths import cache_root
-from w2s_fast.core.summary import Table
 from w2s_fast.data import canonical, open_manifest
 from w2s_fast.extract.plan import kept_supervisors
+from w2s_fast.finetune.supervisors import recipe_of, train_supervisors
 from w2s_fast.methods.presets import unverified
-from w2s_fast.methods.results import Results
-from w2s_fast.methods.study import Study
-from w2s_fast.methods.supervise import recipe_of, train_supervisors
-from w2s_fast.methods.task import Say
 from w2s_fast.recipes.places import placed, unplaced
 from w2s_fast.recipes.recipe import Recipe
 from w2s_fast.recipes.tables import by_group, tables_of
+from w2s_fast.results.results import Results
+from w2s_fast.results.summary import Table
+from w2s_fast.studies.study import Study
+from w2s_fast.tasks.task import Say
 
 OnProgress = Callable[[str, int, int], None]
 OF_RUN = ("model", "seeds")

@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from w2s_fast.core.rows import Row
-from w2s_fast.core.summary import Group, Systems, Table
 from w2s_fast.recipes.recipe import Recipe, globs
 from w2s_fast.report.beside import beside, fits
 from w2s_fast.report.matrix import matrices
+from w2s_fast.results.summary import Group, Systems, Table
 
 if TYPE_CHECKING:
-    from w2s_fast.methods.results import Results
+    from w2s_fast.results.results import Results
 
 
 def tables_of(

@@ -8,9 +8,9 @@ from fnmatch import fnmatchcase
 
 from w2s_fast.core.errors import DataError
 from w2s_fast.core.rows import Row
-from w2s_fast.core.summary import BEST, Cell, Column, Group, Line, Systems, Table, group_names, group_of, summarise
-from w2s_fast.core.summary.notes import PGR
-from w2s_fast.core.summary.table import EMPTY, MEAN
+from w2s_fast.results.summary import BEST, Cell, Column, Group, Line, Systems, Table, group_names, group_of, summarise
+from w2s_fast.results.summary.notes import PGR
+from w2s_fast.results.summary.table import EMPTY, MEAN
 
 NUMBERS = ("accuracy", "pgr")
 """Kinds of numbers that papers print."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from w2s_fast.core.errors import UsageError, nearest
 from w2s_fast.core.intervals import REPLICATES, Interval
-from w2s_fast.core.summary import Systems
+from w2s_fast.results.summary import Systems
 
 ORDER = ("cpl", "kd+lp", "ce+lp", "weak")
 """The paper's ordering, best first."""

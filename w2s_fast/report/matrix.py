@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from w2s_fast.core.errors import DataError
 from w2s_fast.core.rows import Row
-from w2s_fast.core.summary import BEST, Cell, Column, Group, Line, Systems, Table, group_names, group_of, summarise
+from w2s_fast.results.summary import BEST, Cell, Column, Group, Line, Systems, Table, group_names, group_of, summarise
 
 Globs = Mapping[str, tuple[str, ...]]
 """Label -> what a model may be called in rows, as globs."""

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from w2s_fast.core.errors import DataError
-from w2s_fast.core.summary import BEST, Cell, Table, text
-from w2s_fast.core.summary.notes import EQUAL_WEIGHT, PGR
 from w2s_fast.report.svg import Canvas, fitted, text_width, wrapped
+from w2s_fast.results.summary import BEST, Cell, Table, text
+from w2s_fast.results.summary.notes import EQUAL_WEIGHT, PGR
 
 PAPER, INK, SOFT, FAINT, STRIPE, BAND = "#ffffff", "#1f2430", "#5b6472", "#d5d9e0", "#f6f7f9", "#e6eef7"
 # Okabe and Ito's vermillion and blue, and a grey: told apart by every common colour vision, and by shape as well

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable
 
-from w2s_fast.core.summary import Line, Table, text
+from w2s_fast.results.summary import Line, Table, text
 
 _MARKDOWN = str.maketrans({c: "\\" + c for c in "\\`*_{}[]<>|~$"})
 _LATEX = str.maketrans(

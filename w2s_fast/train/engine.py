@@ -19,7 +19,7 @@ from w2s_fast.train.checks import check_inputs, check_rows
 from w2s_fast.train.compiled import Compiler
 from w2s_fast.train.evaluate import MOST_LOGITS
 from w2s_fast.train.features import prepared
-from w2s_fast.train.full import check_full
+from w2s_fast.train.full_batch import check_full
 from w2s_fast.train.fused import make_fused
 from w2s_fast.train.gemm import PRECISIONS
 from w2s_fast.train.kernels import why_not

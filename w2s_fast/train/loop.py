@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from w2s_fast.train.full import live_of
+from w2s_fast.train.full_batch import live_of
 from w2s_fast.train.live import Live, World
 from w2s_fast.train.memory import in_memory
 from w2s_fast.train.plan import group

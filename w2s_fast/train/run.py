@@ -14,12 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from w2s_fast import heads, losses
 from w2s_fast.core.errors import TrainError, UsageError
 from w2s_fast.core.protocols import Theta
+from w2s_fast.core.schedule import Schedule, make_schedule
 from w2s_fast.core.specs import Spec
 from w2s_fast.heads.head import Head, Start
 from w2s_fast.losses.loss import Loss
 from w2s_fast.losses.supervision import Supervision
 from w2s_fast.losses.weak import CallableLoss
-from w2s_fast.train.schedule import Schedule, make_schedule
 from w2s_fast.train.solver import Solver, make_solver
 
 

@@ -1,0 +1,1 @@
+"""What came out: outcomes, their scores and rows, kept predictions, summaries."""

@@ -1,0 +1,226 @@
+"""What a fit returns: rows, kept predictions, curves, the fitted heads; comparisons with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from w2s_fast.core import rows as files
+from w2s_fast.core.errors import UsageError, nearest
+from w2s_fast.core.intervals import Interval, Resamples
+from w2s_fast.core.rows import Row
+from w2s_fast.methods.presets import unverified
+from w2s_fast.results import predictions
+from w2s_fast.results.predictions import Predictions
+from w2s_fast.results.summary import Group, Systems, Table, group_names, summarise
+
+if TYPE_CHECKING:
+    from w2s_fast.results.fitted_head import BestHead
+    from w2s_fast.results.outcome import Scored
+
+CRITERION = {"last": "agree_val", "weak_val": "agree_val", "oracle": "acc_val", "test_best": "acc_test"}
+"""By which curve `best` compares runs under a selection."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Results:
+    """Rows of one or more fits; `+` joins. `kept` holds predictions per domain, `fits` the heads and curves.
+
+    `unfinished` counts fits that were asked for and cut short, by Ctrl-C or an error.
+    """
+
+    rows: list[Row]
+    kept: tuple[Predictions, ...] = ()
+    fits: tuple[Scored, ...] = ()
+    unfinished: int = 0
+
+    def __add__(self, other: Results) -> Results:
+        """Both, with one row per run and selection: the later one's."""
+        rows = {(r.get("run_id"), r.get("selection")): r for r in (*self.rows, *other.rows)}
+        return Results(
+            rows=list(rows.values()),
+            kept=_merged([*self.kept, *other.kept]),
+            fits=(*self.fits, *other.fits),
+            unfinished=self.unfinished + other.unfinished,
+        )
+
+    @property
+    def predictions(self) -> Mapping[str, Predictions]:
+        """Group name (the domain, with what tells groups of one domain apart) -> predictions of every system."""
+        names = group_names(kept.group for kept in self.kept)
+        return {names[kept.group]: kept for kept in self.kept}
+
+    def systems(self, *, selection: str = "last") -> dict[str, Systems]:
+        """Group name -> item numbers and correctness per system, as intervals need them."""
+        found: dict[str, Systems] = {}
+        for name, kept in self.predictions.items():
+            pairs = kept.pairs or [(seed, None) for seed in sorted(kept.rows)]
+            correct = {system: kept.correct(system, selection=selection) for system in kept.names()}
+            found[name] = Systems(
+                items=[kept.rows[seed] for seed, _ in pairs],
+                correct={system: [c[p] for p in pairs] for system, c in correct.items() if len(c) == len(pairs)},
+                seeds=[seed for seed, _ in pairs],
+                weak_seeds=[weak for _, weak in pairs],
+            )
+        return found
+
+    def table(self, *, selection: str = "last") -> Table:
+        """Accuracy and PGR per system and domain with 95 % intervals; `print` it, or render it with `report`."""
+        doubtful = unverified(self.rows)
+        return summarise(self.rows, self.systems(selection=selection), selection=selection, unverified=doubtful)
+
+    def compare(self, a: str, b: str, *, selection: str = "last") -> dict[str, Interval]:
+        """Group name -> the interval of accuracy(a) - accuracy(b) over the runs that both have (crossed bootstrap).
+
+        Matched by seed, weak seed and item. `UsageError` for an unknown selection or name, or no run in common.
+        """
+        if selection not in CRITERION:
+            raise UsageError(f"unknown selection {selection!r}{nearest(selection, CRITERION)}")
+        out: dict[str, Interval] = {}
+        for group, kept in self.predictions.items():
+            for name in (a, b):
+                if name not in kept.names():
+                    raise UsageError(f"{name!r} was not fitted in {group}{nearest(name, kept.names())}")
+            first, second = kept.correct(a, selection=selection), kept.correct(b, selection=selection)
+            shared = [pair for pair in first if pair in second]
+            if not shared:
+                raise UsageError(
+                    f"{group}: {a!r} and {b!r} have no seed in common under {selection!r}; fit both on one"
+                )
+            resamples = Resamples(
+                [kept.rows[seed] for seed, _ in shared],
+                seeds=[seed for seed, _ in shared],
+                weak_seeds=[weak for _, weak in shared],
+            )
+            means = [resamples.means([of[pair] for pair in shared]) for of in (first, second)]
+            out[group] = resamples.interval(means[0] - means[1])
+        return out
+
+    def curves(self) -> list[dict[str, Any]]:
+        """One record per run and epoch: method, seed, weak_seed, epoch, and each curve's value (None for NaN)."""
+        out: list[dict[str, Any]] = []
+        for one in self.fits:
+            for epoch in range(one.fit.run.epochs + 1):
+                record: dict[str, Any] = {
+                    "method": one.trial.method.name,
+                    "seed": one.trial.seed,
+                    "weak_seed": one.trial.weak_seed,
+                    "supervision": one.trial.supervision,
+                    "epoch": epoch,
+                }
+                record |= {name: files.clean(float(curve[epoch])) for name, curve in one.fit.curves.items()}
+                out.append(record)
+        return out
+
+    def stopping(self) -> list[dict[str, Any]]:
+        """What stopping early is worth: one record per run, from its curves.
+
+        For each selection its epoch and its accuracy on the test (`epoch_oracle`, `acc_oracle`; None where the run has
+        no such selection), and what it gains over the last epoch (`gain_oracle`, `gain_weak_val`, `gain_test_best`).
+        A run that overfits the weak labels has a large `gain_oracle`; `gain_weak_val` is what can be had of it without
+        ground truth.
+        """
+        out: list[dict[str, Any]] = []
+        for one in self.fits:
+            epochs, curve = one.fit.selected_epoch, one.fit.curves["acc_test"]
+            found = {name: files.clean(float(curve[epochs[name]])) if name in epochs else None for name in CRITERION}
+            record: dict[str, Any] = {
+                "method": one.trial.method.name,
+                "seed": one.trial.seed,
+                "weak_seed": one.trial.weak_seed,
+                "supervision": one.trial.supervision,
+            }
+            last = found["last"]
+            for name, value in found.items():
+                record |= {f"epoch_{name}": epochs.get(name), f"acc_{name}": value}
+                if name != "last":
+                    record[f"gain_{name}"] = None if value is None or last is None else value - last
+            out.append(record)
+        return out
+
+    def best(self, selection: str = "weak_val", *, method: str | None = None) -> BestHead:
+        """The run that does best on hold-val under `selection` (weak agreement, or truth for `oracle`), no ceilings.
+
+        The result gives `to_torch()`, `save(path)` and `export(path)`.
+        """
+        from w2s_fast.results.fitted_head import BestHead
+
+        if selection not in CRITERION:
+            raise UsageError(f"unknown selection {selection!r}{nearest(selection, CRITERION)}")
+        names = {s.trial.method.name for s in self.fits if not s.trial.ceiling}
+        if method is not None and method not in names:
+            raise UsageError(f"{method!r} was not fitted{nearest(method, names)}")
+        fitted = [
+            s
+            for s in self.fits
+            if not s.trial.ceiling and selection in s.fit.theta and method in (None, s.trial.method.name)
+        ]
+        if not fitted:
+            raise UsageError(f"no fitted head with selection {selection!r}; fit a method first")
+
+        def merit(one: Scored) -> float:
+            curve = one.fit.curves[CRITERION[selection]]
+            return float(np.nan_to_num(curve[one.fit.selected_epoch[selection]], nan=-1.0))
+
+        return BestHead(scored=max(fitted, key=merit), selection=selection)
+
+    def save(self, path: str | Path, *, selections: Sequence[str] | None = None) -> list[Row]:
+        """Append the rows to a JSONL file and keep predictions in `<path>.preds/`; the rows as written, naming them."""
+        target = Path(path)
+        chosen = list(selections or dict.fromkeys(r["selection"] for r in self.rows if "selection" in r))
+        place: dict[str, str] = {}
+        for kept in self.kept:
+            stem = f"{kept.domain}-{_stem(kept)}"
+            index = predictions.save(kept, target.with_suffix(target.suffix + ".preds"), stem, chosen)
+            place |= {run: f"{target.name}.preds/{stem}.npy#{i}" for run, i in index.items()}
+        written: list[Row] = []
+        for row in self.rows:
+            kept_row = row.copy()
+            kept_row["preds"] = place.get(row.get("run_id", ""))
+            written.append(kept_row)
+        files.append(target, written)
+        return written
+
+    @staticmethod
+    def load(path: str | Path, *, torn: list[str] | None = None) -> Results:
+        """Rows of a JSONL file with the predictions that they name; later rows replace earlier ones of the same run."""
+        target = Path(path)
+        latest = {(r.get("run_id"), r.get("selection")): r for r in files.read(target, torn=torn)}
+        names = sorted({str(r.get("preds")).partition("#")[0] for r in latest.values() if r.get("preds")})
+        kept = [predictions.load(target.parent / name) for name in names]
+        return Results(rows=list(latest.values()), kept=_merged(kept))
+
+
+def _stem(kept: Predictions) -> str:
+    from w2s_fast.core.hashing import digest_ids
+
+    return digest_ids(s.run_id for s in kept.systems)[:12]
+
+
+def _merged(kept: Sequence[Predictions]) -> tuple[Predictions, ...]:
+    """One `Predictions` per group; of two runs with one id, and of two test sets of one seed, the later wins."""
+    merged: dict[Group, Predictions] = {}
+    for one in kept:
+        before = merged.get(one.group)
+        merged[one.group] = one if before is None else _later(before, one)
+    return tuple(merged.values())
+
+
+def _later(before: Predictions, after: Predictions) -> Predictions:
+    replaced = {s for s in before.rows if s in after.rows and not np.array_equal(before.rows[s], after.rows[s])}
+    systems = {s.run_id: s for s in before.systems if s.seed not in replaced} | {s.run_id: s for s in after.systems}
+    truth = np.full(max(len(before.truth), len(after.truth)), -1, np.int64)
+    for source in (before, after):
+        known = np.flatnonzero(source.truth >= 0)
+        truth[known] = source.truth[known]
+    return replace(
+        after,
+        systems=tuple(systems.values()),
+        rows={**before.rows, **after.rows},
+        truth=truth,
+        ids=after.ids or before.ids,
+    )

@@ -1,0 +1,1 @@
+"""Many tasks and many fits: experiments, sweeps, dry runs."""

@@ -1,0 +1,77 @@
+"""Overlap density: the rows that a weak model is sure of and that lie near those it is not sure of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from w2s_fast.core.errors import UsageError
+from w2s_fast.core.fields import Limits
+from w2s_fast.diagnose.neighbours import neighbours
+from w2s_fast.supervisions.context import Context
+from w2s_fast.supervisions.labels import weak_probs
+from w2s_fast.supervisions.selection import Choosing, Selection, foremost
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByOverlap(Selection):
+    """The rows that carry an easy and a hard pattern at once: those that are sure, and near to rows that are not.
+
+    Rows below the change point of the sorted confidences max w are hard only. Any other row's overlap is its largest
+    cosine with a hard-only row, and the change point of these, or a share `keep` of all rows, says which are kept.
+    A change point is the cut of a sorted sequence into two with the least sum of squares, each of two values at least.
+    Differs from the published code in that every cut is tried (there each fifth), and that confidence, there
+    |2 p - 1| of two classes, is max w, which cuts two classes in the same place. Data sources are not chosen by it.
+    """
+
+    keep: float | None = None
+
+    limits: ClassVar[Limits] = {"keep": "(0, 1]"}
+    source: ClassVar[str] = (
+        "Shin et al. 2025, overlap density (arXiv 2412.03881), and its code (SprocketLab/datacentric_w2s)"
+    )
+    equation: ClassVar[str] = "rows with max w >= c_1 and max cos(x, x_hard) >= c_2, hard: max w < c_1"
+    verified: ClassVar[bool] = True
+
+    def chosen(self, context: Context) -> Choosing:
+        yield from ()
+        rows = context.split.train
+        sure = weak_probs(context, rows).amax(-1).numpy()
+        least = change_point(sure)
+        hard = sure < least
+        if not hard.any():
+            raise UsageError(
+                f"{context.task.data}: the weak model is equally sure of all {len(rows)} rows, so none is hard and "
+                "none overlaps; take another rule: --supervision select_knn"
+            )
+        x = context.shared.features()[torch.from_numpy(rows)]
+        _, near = neighbours(x[torch.from_numpy(hard)], x[torch.from_numpy(~hard)], k=1)
+        overlap = np.full(len(rows), -np.inf)
+        overlap[~hard] = near[:, 0].double().numpy()
+        if self.keep is not None:
+            kept = foremost(overlap, self.keep, None) & ~hard
+        else:
+            kept = overlap >= change_point(overlap[~hard])
+        return kept, {
+            "n_hard": int(hard.sum()),
+            "confidence_from": float(least),
+            "overlap_from": float(overlap[kept].min()),
+        }
+
+
+def change_point(values: NDArray[np.float64]) -> float:
+    """The first value of the upper part when sorted values are cut in two with the least sum of squares within."""
+    x = np.sort(values)
+    n = len(x)
+    if n < 4:
+        raise UsageError(f"{n} values have no change point: it takes at least 4; give more rows, or select_knn")
+    x = x - x.mean()
+    cuts = np.arange(2, n - 1)
+    below = np.cumsum(x)[cuts - 1]
+    # of a fixed total, the sum of squares within is least where that between is largest
+    between = below**2 / cuts + (x.sum() - below) ** 2 / (n - cuts)
+    return float(np.sort(values)[cuts[np.argmax(between)]])

@@ -1,0 +1,1 @@
+"""What is given: banks joined with a manifest by id, supervisors, references, pools."""

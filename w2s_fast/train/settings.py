@@ -1,0 +1,54 @@
+"""How a run's optimisation is asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from w2s_fast.core.errors import UsageError, nearest
+from w2s_fast.core.specs import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a run's optimisation is made of. `lr` None is the head's own; `batch_size` and `epochs` None the data's."""
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    weight_decay: float = 0.0
+    solver: str = "adam"
+    schedule: str = "linear(warmup=0.1)"
+    w_gt: float = 0.0
+
+    def resolved(self, defaults: Mapping[str, Any]) -> Settings:
+        """These settings with what is unset taken from the manifest's `[train]` defaults, then 10 epochs of 512."""
+        known = {f.name for f in fields(Settings)}
+        for key in defaults:
+            if key not in known:
+                raise UsageError(f"the manifest's [train] table has an unknown key {key!r}{nearest(key, known)}")
+        found = replace(
+            self,
+            epochs=self.epochs if self.epochs is not None else int(defaults.get("epochs", 10)),
+            batch_size=self.batch_size if self.batch_size is not None else int(defaults.get("batch_size", 512)),
+            lr=self.lr if self.lr is not None else defaults.get("lr"),
+        )
+        return found.checked()
+
+    def checked(self) -> Settings:
+        """Itself, or a `UsageError` for a value out of range."""
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, not {value}")
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise UsageError(f"lr must be a finite number above 0, not {self.lr}")
+        for name in ("weight_decay", "w_gt"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise UsageError(f"{name} must be a finite number of at least 0, not {value}")
+        parse(self.solver)
+        parse(self.schedule)
+        return self
