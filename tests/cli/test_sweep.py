@@ -132,7 +132,7 @@ def test_a_dry_run_prints_groups_and_totals(
 STOPPED = """
 import sys, time
 import numpy as np
-from w2s_fast.methods import run
+from w2s_fast.methods import run as fitting
 from w2s_fast.studies import study
 from w2s_fast.tasks.task import Task
 from w2s_fast_cli.main import run
@@ -141,7 +141,7 @@ rng = np.random.default_rng(0)
 labels = np.arange(90) % 3
 x, z = (np.eye(3)[labels] + rng.normal(size=(90, 3)) for _ in range(2))
 study.open_task = lambda *_, **__: Task.from_arrays(features=x, weak_logits=z, labels=labels, name="small")
-real = run.fit_heads
+real = fitting.fit_heads
 
 def told(*args, **options):
     for one in real(*args, **options):
@@ -149,7 +149,7 @@ def told(*args, **options):
         print("waiting", file=sys.stderr, flush=True)
         time.sleep(60)
 
-run.fit_heads = told
+fitting.fit_heads = told
 run(["train", "--method", "kd+lp", "--seeds", "3", "--data", "drawn:sketch", "--set", "epochs=[1, 3]",
      "--no-references", "--out", "r.jsonl", "--device", "cpu"])
 """
@@ -183,7 +183,7 @@ def test_ctrl_c_keeps_the_rows_of_finished_fits(tmp_path: Path) -> None:
 
 
 def test_train_on_a_cached_bank_imports_no_model_library(tmp_path: Path) -> None:
-    code = STOPPED.partition("real = run.fit_heads")[0]
+    code = STOPPED.partition("real = fitting.fit_heads")[0]
     code += 'run(["train", "--method", "kd+lp", "--data", "drawn:sketch", "--epochs", "1", "--out", "r.jsonl", "-q"])'
     code = code.replace("run([", "try:\n    run([", 1) + "\nexcept SystemExit:\n    print('modules:', *sys.modules)"
     done = subprocess.run(

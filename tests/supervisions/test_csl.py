@@ -58,10 +58,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[FitRequest]]:
                 wanted = requests.send(answer)  # type: ignore[arg-type]
             except StopIteration as stop:
                 return stop.value
-            run.append(wanted)
+            rounds.append(wanted)
             answer = yield wanted
 
-    monkeypatch.setattr(CSL, "lessons", recorded)
+    monkeypatch.setattr(CSL, "requests", recorded)
     return rounds
 
 
