@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from w2s_fast import heads, supervisions
-from w2s_fast.methods import presets
+from w2s_fast.methods.resolve import describe
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "w2s_fast" / "methods" / "METHODS.md"
@@ -49,7 +49,7 @@ def document() -> str:
         [code(m["method"]), code(m["head"]), code(m["loss"]), code(m["supervision"]),
          m["equation"].rpartition("; z")[0], parameters(m["settings"]), m["source"], checked(m["verified"]),
          TEST if m["supervision"] == "weak" else test_of_supervision(m["supervision"].partition("(")[0])]
-        for m in presets.describe()
+        for m in describe()
     ]  # fmt: skip
     by_supervision = [
         [code(one["name"]), one["about"], code(one["equation"]), parameters(one["parameters"]), one["source"],

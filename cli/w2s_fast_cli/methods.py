@@ -16,6 +16,6 @@ def methods(json: o.Json = False) -> None:
 
     Example: w2s-fast methods
     """
-    from w2s_fast.methods.presets import describe
+    from w2s_fast.methods.resolve import describe
 
     show("methods", describe(), json=json)

@@ -42,7 +42,7 @@ def report(
     Example: w2s-fast report w2s_runs/results.jsonl --format md
     """
     from w2s_fast.core.errors import UsageError, nearest
-    from w2s_fast.methods.presets import unverified
+    from w2s_fast.methods.resolve import unverified
     from w2s_fast.recipes.tables import by_group
     from w2s_fast.report import picture as drawing
     from w2s_fast.report import tables as writing

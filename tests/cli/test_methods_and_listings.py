@@ -10,7 +10,7 @@ import pytest
 
 from w2s_fast.heads import HEADS
 from w2s_fast.losses import LOSSES
-from w2s_fast.methods import METHODS
+from w2s_fast.methods.presets import METHODS
 from w2s_fast.studies import study
 from w2s_fast.tasks.task import Task
 

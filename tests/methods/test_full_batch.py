@@ -8,7 +8,7 @@ import pytest
 import w2s_fast as w2s
 from w2s_fast.core.errors import UsageError
 from w2s_fast.methods.plan import plan_trials
-from w2s_fast.methods.presets import resolve
+from w2s_fast.methods.resolve import resolve
 
 
 def arrays(n=400, k=4, d=16, *, text=True):

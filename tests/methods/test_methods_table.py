@@ -5,7 +5,7 @@ import runpy
 from pathlib import Path
 
 from w2s_fast.heads import HEADS
-from w2s_fast.methods import METHODS
+from w2s_fast.methods.presets import METHODS
 from w2s_fast.supervisions import SUPERVISIONS
 
 ROOT = Path(__file__).resolve().parents[2]

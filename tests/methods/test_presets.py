@@ -15,8 +15,9 @@ from w2s_fast.backbones import open_encoder
 from w2s_fast.backbones.text import text_features
 from w2s_fast.core.errors import MissingText, SpecError, UsageError
 from w2s_fast.heads import find as find_head
-from w2s_fast.methods import METHODS
-from w2s_fast.methods.presets import WEAK, describe, find, resolve, unverified
+from w2s_fast.methods.method import WEAK
+from w2s_fast.methods.presets import METHODS
+from w2s_fast.methods.resolve import describe, find, resolve, unverified
 from w2s_fast.studies.sweep import Sweep, shipped
 from w2s_fast.tasks.task import Task
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from w2s_fast.core.errors import DataError, ModelError, UsageError
-from w2s_fast.methods.presets import resolve
+from w2s_fast.methods.resolve import resolve
 from w2s_fast.recipes.places import placed, under
 from w2s_fast.recipes.recipe import SHIPPED, Recipe, globs, shipped
 from w2s_fast.recipes.run import Plan

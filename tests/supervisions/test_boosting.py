@@ -14,9 +14,8 @@ from cases import QUICK, accuracy, student, taught_p
 import w2s_fast as w2s
 from w2s_fast import supervisions
 from w2s_fast.core.errors import SpecError, TrainError, UsageError
-from w2s_fast.methods import presets
 from w2s_fast.methods.plan import plan_trials
-from w2s_fast.methods.presets import resolve
+from w2s_fast.methods.resolve import find, resolve
 from w2s_fast.supervisions.boosting import EnsemW2SLike
 from w2s_fast.supervisions.context import Context, SharedCache
 from w2s_fast.tasks.task import Task
@@ -194,7 +193,7 @@ def test_boosting_ends_with_a_perfect_head_and_refuses_chance() -> None:
 
 
 def test_the_preset_and_what_is_told() -> None:
-    preset, short = presets.find("ensem_w2s_like+lp"), "ensem_w2s_like(teacher_steps=20)"
+    preset, short = find("ensem_w2s_like+lp"), "ensem_w2s_like(teacher_steps=20)"
     assert (str(preset.supervision), str(preset.head), preset.loss_name) == ("ensem_w2s_like", "linear", "kd")
     row = w2s.fit(arcs(n=300, d_train=150), supervision=short, **{**QUICK, "loss": "kd", "epochs": 1}).rows[0]
     assert row["status"] == "ok" and row["supervision"] == short

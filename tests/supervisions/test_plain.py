@@ -17,7 +17,7 @@ from w2s_fast.core.specs import Spec
 from w2s_fast.losses import Supervision
 from w2s_fast.methods import plan as planning
 from w2s_fast.methods import run
-from w2s_fast.methods.presets import resolve
+from w2s_fast.methods.resolve import resolve
 from w2s_fast.studies.sweep import without_truth
 from w2s_fast.supervisions.context import Context
 from w2s_fast.supervisions.fit_request import FitRequest, FitRequests, Student
@@ -216,12 +216,11 @@ def test_what_is_wrong_is_one_sentence(supervision: str, error: type[Exception],
 
 
 def test_a_method_named_after_its_supervision_takes_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    from w2s_fast.methods import METHODS, presets
+    from w2s_fast.methods.method import Method
+    from w2s_fast.methods.presets import METHODS
 
-    monkeypatch.setattr(presets, "TWICE", presets.Method(
-        name="twice+lp", head=Spec(name="linear"), loss=Spec(name="kd"), supervision=Spec(name="twice")
-    ), raising=False)  # fmt: skip
-    monkeypatch.setitem(METHODS, "twice+lp", "w2s_fast.methods.presets:TWICE")
+    twice = Method(name="twice+lp", head=Spec(name="linear"), loss=Spec(name="kd"), supervision=Spec(name="twice"))
+    monkeypatch.setitem(METHODS, "twice+lp", twice)
     assert [str(m.supervision) for m in resolve(method="twice+lp")] == ["twice"]
     with pytest.raises(UsageError, match="has its own supervision twice; for weak give its head and its loss"):
         resolve(method="twice+lp", supervision="weak")

@@ -16,7 +16,7 @@ from w2s_fast.backbones import open_encoder
 from w2s_fast.backbones.text import text_features
 from w2s_fast.core.errors import MissingText, UsageError
 from w2s_fast.heads import Start
-from w2s_fast.methods.presets import find
+from w2s_fast.methods.resolve import find
 from w2s_fast.studies.dry_run import Group, dry_run
 from w2s_fast.studies.study import Study
 from w2s_fast.tasks.task import Task

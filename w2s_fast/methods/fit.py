@@ -10,7 +10,7 @@ from w2s_fast.backbones.device import pick_device, threads
 from w2s_fast.core.errors import UsageError, W2SError, nearest
 from w2s_fast.data.splits import MODES
 from w2s_fast.methods.plan import plan_trials
-from w2s_fast.methods.presets import resolve
+from w2s_fast.methods.resolve import resolve
 from w2s_fast.methods.run import run_trials, threads_for
 from w2s_fast.results.outcome import Scored
 from w2s_fast.results.results import Results

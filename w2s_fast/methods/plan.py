@@ -12,7 +12,8 @@ from w2s_fast.core.errors import MissingText, UsageError
 from w2s_fast.core.fields import argument_of
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.methods.grid import Point, grid_of, passed_on
-from w2s_fast.methods.presets import GT, Method, short
+from w2s_fast.methods.method import GT, Method
+from w2s_fast.methods.resolve import short
 from w2s_fast.supervisions.strategy import Strategy
 from w2s_fast.tasks.task import Task
 from w2s_fast.train.settings import Settings

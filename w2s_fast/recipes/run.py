@@ -13,7 +13,7 @@ from w2s_fast.core.paths import cache_root
 from w2s_fast.data import canonical, open_manifest
 from w2s_fast.extract.plan import kept_supervisors
 from w2s_fast.finetune.supervisors import recipe_of, train_supervisors
-from w2s_fast.methods.presets import unverified
+from w2s_fast.methods.resolve import unverified
 from w2s_fast.recipes.places import placed, unplaced
 from w2s_fast.recipes.recipe import Recipe
 from w2s_fast.recipes.tables import by_group, tables_of

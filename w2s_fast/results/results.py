@@ -13,7 +13,7 @@ from w2s_fast.core import rows as files
 from w2s_fast.core.errors import UsageError, nearest
 from w2s_fast.core.intervals import Interval, Resamples
 from w2s_fast.core.rows import Row
-from w2s_fast.methods.presets import unverified
+from w2s_fast.methods.resolve import unverified
 from w2s_fast.results import predictions
 from w2s_fast.results.predictions import Predictions
 from w2s_fast.results.summary import Group, Systems, Table, group_names, summarise

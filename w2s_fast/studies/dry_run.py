@@ -22,7 +22,7 @@ from w2s_fast.data import canonical, open_manifest
 from w2s_fast.data.splits import Split
 from w2s_fast.extract.options import ExtractOptions
 from w2s_fast.methods.plan import plan_trials
-from w2s_fast.methods.presets import resolve
+from w2s_fast.methods.resolve import resolve
 from w2s_fast.methods.run import outlined_runs, threads_for
 from w2s_fast.store.bank import open_bank
 from w2s_fast.store.refs import extract_command, read_ref

@@ -25,7 +25,7 @@ from w2s_fast.tasks.task import Say, Task
 if TYPE_CHECKING:
     from w2s_fast.extract.options import ExtractOptions
     from w2s_fast.extract.worker import OnProgress
-    from w2s_fast.methods.presets import Method
+    from w2s_fast.methods.method import Method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class Study:
         from w2s_fast.backbones.weak import list_supervisors
         from w2s_fast.data.splits import MODES
         from w2s_fast.methods.plan import seed_numbers
-        from w2s_fast.methods.presets import resolve
+        from w2s_fast.methods.resolve import resolve
         from w2s_fast.train.engine import PRECISIONS
 
         methods = resolve(method, loss, head, supervision)
