@@ -1,4 +1,4 @@
-"""Families of named things: a literal table of "module:attribute" or of the things, and an entry-point group beside it."""
+"""Families of named things: a table of "module:attribute" or of the things, and an entry-point group beside it."""
 
 from __future__ import annotations
 

@@ -215,8 +215,8 @@ _ROWS = (
         "openai+lp",
         RAW,
         "kd",
-        "github.com/openai/weak-to-strong, vision/run_weak_strong.py: Adam, raw features, soft labels; its cosine falls "
-        "and rises every 10 steps (T_max = epochs, stepped once a batch); offsets start at 0, there at random",
+        "github.com/openai/weak-to-strong, vision/run_weak_strong.py: Adam, raw features, soft labels; its cosine "
+        "falls and rises every 10 steps (T_max = epochs, stepped once a batch); offsets start at 0, there at random",
         lr=1e-3,
         epochs=10,
         batch_size=100,
@@ -236,4 +236,5 @@ _ROWS = (
 )
 
 METHODS: dict[str, Method] = {method.name: method for method in _ROWS}
-"""Name -> method. Installed packages may add a `methods.method.Method` each to the entry-point group `w2s_fast.methods`."""
+"""Name -> method. Installed packages may add a `methods.method.Method` each to the entry-point group
+`w2s_fast.methods`."""
