@@ -126,7 +126,7 @@ def _loop(job: Job) -> float:
     from benchmarks.heads_parts.loops import fit_loader
     from benchmarks.heads_parts.recipe import Recipe
     from benchmarks.heads_parts.worlds import Shape, World
-    from w2s_fast.train.settings import Settings
+    from w2s_fast.core.settings import Settings
 
     task = _open(job.domain, job.cache)
     split = task.splits(mode="rotate", seed=job.seed)

@@ -15,7 +15,6 @@ from w2s_fast.core.protocols import TextTower
 if TYPE_CHECKING:
     from torch import Tensor, dtype
 
-DEFAULT_TEMPLATE = "a photo of a {}"
 POSITIONS = ("end", "middle", "front")
 RANDOM_LENGTH = 16
 """CoOp's context length where it starts at random."""
@@ -199,11 +198,3 @@ def _too_long(tower: TextTower, count: int) -> UsageError:
         f"a context of {count} words or vectors leaves no room for class names: the text tower takes "
         f"{tower.context_length} tokens, start and end of text among them; give a shorter one (m, words)"
     )
-
-
-def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """The templates, or a `UsageError` for one without exactly one `{}`."""
-    for template in templates:
-        if template.count("{}") != 1:
-            raise UsageError(f"template {template!r} needs exactly one {{}} for the class name")
-    return tuple(templates)

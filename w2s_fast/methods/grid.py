@@ -12,8 +12,8 @@ import numpy as np
 
 from w2s_fast.core.errors import UsageError, nearest
 from w2s_fast.core.fields import argument_of
+from w2s_fast.core.settings import Settings
 from w2s_fast.core.specs import Spec
-from w2s_fast.train.settings import Settings
 
 HEAD_PARAMETERS = ("init", "init_norm", "x_scale", "unit_x", "tau0")
 LOSS_PARAMETERS = ("tau_s", "tau_w")

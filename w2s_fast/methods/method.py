@@ -18,7 +18,7 @@ WEAK, GT = Spec(name="weak"), Spec(name="gt")
 class Method:
     """A head and a loss under one name; `source` is the paper, `verified` false if its formula could not be checked.
 
-    settings: what `train.settings.Settings` shall be unless the user says otherwise, such as a paper's optimiser.
+    settings: what `core.settings.Settings` shall be unless the user says otherwise, such as a paper's optimiser.
     supervision: who teaches (supervisions).
     """
 

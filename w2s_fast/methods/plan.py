@@ -10,13 +10,13 @@ from typing import Any
 from w2s_fast import heads, losses, supervisions
 from w2s_fast.core.errors import MissingText, UsageError
 from w2s_fast.core.fields import argument_of
+from w2s_fast.core.settings import Settings
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.methods.grid import Point, grid_of, passed_on
 from w2s_fast.methods.method import GT, Method
 from w2s_fast.methods.resolve import short
 from w2s_fast.supervisions.strategy import Strategy
 from w2s_fast.tasks.task import Task
-from w2s_fast.train.settings import Settings
 from w2s_fast.train.solver import Ridge, make_solver
 
 CEILING_HEADS = ("linear", "prototype")

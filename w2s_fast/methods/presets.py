@@ -1,6 +1,6 @@
 """The named methods: one row each, a head and a loss, under which supervision, after which paper, with which settings.
 
-The common recipe (settings of the data, else of `train.settings`) is what a row without settings runs. A `_literal` row
+The common recipe (settings of the data, else of `core.settings`) is what a row without settings runs. A `_literal` row
 trains what a paper's sentences or its script say where the common recipe decides otherwise: raw features, text rows of
 their own length, one temperature of 1; epochs and batch size stay those of the data unless the row has its own.
 """

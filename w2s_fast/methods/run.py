@@ -14,6 +14,7 @@ from torch import Tensor
 from w2s_fast import heads, losses, supervisions
 from w2s_fast.core.errors import UsageError
 from w2s_fast.core.protocols import TextTower
+from w2s_fast.core.settings import Settings
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.data.splits import Split
 from w2s_fast.heads import Start
@@ -24,7 +25,6 @@ from w2s_fast.tasks.features import Streaming, for_device
 from w2s_fast.tasks.references import zero_shot_prior
 from w2s_fast.tasks.task import Task
 from w2s_fast.train import Fit, Run, fit_heads
-from w2s_fast.train.settings import Settings
 from w2s_fast.train.solver import make_solver
 from w2s_fast.train.stream import Stream
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from w2s_fast.backbones import may_have_text, open_encoder
 from w2s_fast.backbones.device import pick_device, threads
 from w2s_fast.core.paths import cache_root
-from w2s_fast.core.prompts import DEFAULT_TEMPLATE
 from w2s_fast.core.protocols import TextTower
+from w2s_fast.core.templates import DEFAULT_TEMPLATE
 from w2s_fast.data import canonical, open_manifest
 from w2s_fast.data.splits import Split
 from w2s_fast.extract.options import ExtractOptions

@@ -11,7 +11,7 @@ from w2s_fast.backbones import DEFAULT_STRONG, DEFAULT_WEAK
 from w2s_fast.backbones.device import pick_device
 from w2s_fast.core.errors import UsageError, W2SError, nearest
 from w2s_fast.core.paths import cache_root
-from w2s_fast.core.prompts import DEFAULT_TEMPLATE, check_templates
+from w2s_fast.core.templates import DEFAULT_TEMPLATE, check_templates
 from w2s_fast.data import DEFAULT_DATA, canonical, expand_data, open_manifest
 from w2s_fast.results.results import Results
 from w2s_fast.tasks import supervisors

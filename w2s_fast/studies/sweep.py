@@ -12,10 +12,10 @@ import numpy as np
 
 from w2s_fast.core.errors import UsageError, nearest
 from w2s_fast.core.rows import Row
+from w2s_fast.core.settings import Settings
 from w2s_fast.extract.options import ExtractOptions
 from w2s_fast.methods.grid import HEAD_PARAMETERS, LOSS_PARAMETERS, grid_of
 from w2s_fast.studies.study import Study
-from w2s_fast.train.settings import Settings
 
 TRUTH = ("acc_", "pgr", "agree_right", "agree_wrong", "precision_", "recall_")
 """What keys of a row, or of its stages, begin with whose value was computed from ground truth."""

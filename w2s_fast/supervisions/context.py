@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from w2s_fast.core.errors import TrainError, UsageError
+from w2s_fast.core.settings import Settings
 from w2s_fast.data.splits import Split
 from w2s_fast.heads.classifier import classifier
 from w2s_fast.losses import Supervision, ground_truth
@@ -22,7 +23,6 @@ from w2s_fast.tasks.features import parts
 from w2s_fast.tasks.references import zero_shot_prior
 from w2s_fast.tasks.task import Task
 from w2s_fast.train import Fit
-from w2s_fast.train.settings import Settings
 from w2s_fast.train.solver import make_solver
 from w2s_fast.train.stream import Stream
 

@@ -22,7 +22,7 @@ class FitRequest:
     """One fit that a supervision asks for; what is None is the arm's own, or the task's.
 
     supervision: tables over all N rows. train: row numbers i[n] (default: hold-train). settings: fields of
-    `train.settings.Settings` that differ, such as epochs. features f[N, e] stand for the task's, and text
+    `core.settings.Settings` that differ, such as epochs. features f[N, e] stand for the task's, and text
     f[k, e] then for its text features; move turns raw task features [b, d] into them, so that the head can be taken out
     (None: it cannot). scored: whether hold-val and the test rows are read. Lessons of one key, by students of the same
     head, loss, settings and seed, are the same fit, and are fitted once for the task.

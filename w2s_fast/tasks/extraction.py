@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from w2s_fast.backbones import DEFAULT_STRONG, DEFAULT_WEAK, may_have_text
 from w2s_fast.core.errors import MissingText
 from w2s_fast.core.paths import cache_root
-from w2s_fast.core.prompts import DEFAULT_TEMPLATE, check_templates
+from w2s_fast.core.templates import DEFAULT_TEMPLATE, check_templates
 from w2s_fast.data import DEFAULT_DATA, canonical, expand_data, open_manifest
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.tasks import supervisors

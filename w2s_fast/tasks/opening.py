@@ -16,8 +16,8 @@ import torch
 from w2s_fast.backbones import DEFAULT_STRONG, DEFAULT_WEAK, may_have_text, open_encoder
 from w2s_fast.core.errors import BankMissing, DataError, MissingText
 from w2s_fast.core.paths import cache_root
-from w2s_fast.core.prompts import DEFAULT_TEMPLATE
 from w2s_fast.core.protocols import TextTower
+from w2s_fast.core.templates import DEFAULT_TEMPLATE
 from w2s_fast.data import canonical, open_manifest
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.splits import halves

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from w2s_fast.core.errors import UsageError, nearest
+from w2s_fast.core.options import option
 from w2s_fast.core.specs import parse
 
 
@@ -15,13 +16,13 @@ from w2s_fast.core.specs import parse
 class Settings:
     """What a run's optimisation is made of. `lr` None is the head's own; `batch_size` and `epochs` None the data's."""
 
-    epochs: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    weight_decay: float = 0.0
-    solver: str = "adam"
-    schedule: str = "linear(warmup=0.1)"
-    w_gt: float = 0.0
+    epochs: int | None = option(None, "Passes over hold-train (default: the data's, else 10).")
+    batch_size: int | None = option(None, "Rows per step (default: the data's, else 512).")
+    lr: float | None = option(None, "Learning rate (default: the head's, 0.01).")
+    weight_decay: float = option(0.0, "Weight decay, as the solver takes it.")
+    solver: str = option("adam", "adam, adamw, sgd(momentum=0.9), lbfgs or ridge.")
+    schedule: str = option("linear(warmup=0.1)", "linear, cosine or constant, each with (warmup=SHARE).")
+    w_gt: float = option(0.0, "Weight of a ground-truth term in the loss; 0 for students of a weak model.")
 
     def resolved(self, defaults: Mapping[str, Any]) -> Settings:
         """These settings with what is unset taken from the manifest's `[train]` defaults, then 10 epochs of 512."""
