@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from w2s_fast.backbones import LIBRARIES, ModelName, may_have_text, open_encoder, parse_model
+from w2s_fast.backbones import LIBRARIES, Library, ModelName, may_have_text, open_encoder, parse_model
 from w2s_fast.core.errors import MissingText, ModelError, UsageError
 
 
@@ -93,7 +93,7 @@ def test_a_model_without_text() -> None:
 def test_every_library_of_the_table_exists() -> None:
     for value in LIBRARIES.values():
         module, _, attribute = value.partition(":")
-        assert callable(getattr(import_module(module), attribute))
+        assert isinstance(getattr(import_module(module), attribute), Library)
 
 
 def test_listing_and_parsing_import_no_library() -> None:

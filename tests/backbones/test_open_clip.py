@@ -73,7 +73,7 @@ def test_taps(tmp_path: Path) -> None:
     whole.encode(x)
     features, _ = tapped.encode(x)
     assert torch.equal(features, seen[0][:, 1:].mean(1)) and tapped.dim == 32
-    assert not tapped.has_text and tapped.config["tap"] == "transformer.resblocks.0"
+    assert tapped.tower is None and tapped.config["tap"] == "transformer.resblocks.0"
     with pytest.raises(ModelError, match=r"has no part 'transformer.resblock.0' to tap; did you mean"):
         open_encoder(f"{names(tmp_path)}#transformer.resblock.0")
 

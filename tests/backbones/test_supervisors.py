@@ -73,7 +73,7 @@ def test_a_supervisor_comes_back(tmp_path: Path, arch: str) -> None:
     with torch.no_grad():
         assert torch.equal(logits, module(x))  # type: ignore[arg-type]
     assert features.shape == (1, encoder.dim) and not encoder.module.training
-    assert not encoder.has_text and encoder.card["d_train_digest"] == digest_ids(sorted(IDS))
+    assert encoder.tower is None and encoder.card["d_train_digest"] == digest_ids(sorted(IDS))
     assert encoder.weight_files[0].parent == supervisor_dir("r", DATA, 2, tmp_path)
     text = canonical_json([encoder.config, encoder.preprocess])
     assert str(tmp_path) not in text and "weak:r" not in text

@@ -1,4 +1,4 @@
-"""Frozen encoders by name: open_clip, timm, torchvision, local checkpoints, the embedded ones, trained supervisors.
+"""Frozen encoders by name: one record a library (open_clip, timm, torchvision, folders, embedded, supervisors).
 
 A model is `<library>:<name>[/<pretrained>][#<tap>]`; in place of a pretrained tag, `@FILE` names a local checkpoint:
 `open_clip:ViT-B-32/openai`, `open_clip:ViT-B-32/@/data/b32.safetensors`, `timm:resnet18.a1_in1k#layer3`.
@@ -6,28 +6,33 @@ A model is `<library>:<name>[/<pretrained>][#<tap>]`; in place of a pretrained t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from w2s_fast.core import plugins
 from w2s_fast.core.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from w2s_fast.backbones.encoder import FrozenEncoder
+    from torch import Tensor, nn
+
     from w2s_fast.backbones.prompts import encode_prompts, tower_of
     from w2s_fast.core.prompts import ClassPrompts, class_prompts
+    from w2s_fast.core.protocols import Encoder
+
+    Student = tuple[nn.Module, dict[str, Any], Callable[[Any], Tensor]]
 
 LIBRARIES: dict[str, str] = {
-    "open_clip": "w2s_fast.backbones.open_clip:open_named",
-    "timm": "w2s_fast.backbones.timm:open_named",
-    "torchvision": "w2s_fast.backbones.torchvision:open_named",
-    "local": "w2s_fast.backbones.local:open_named",
-    "drawn": "w2s_fast.backbones.embedded:open_named",
-    "weak": "w2s_fast.backbones.weak:open_named",
+    "open_clip": "w2s_fast.backbones.open_clip:LIBRARY",
+    "timm": "w2s_fast.backbones.timm:LIBRARY",
+    "torchvision": "w2s_fast.backbones.torchvision:LIBRARY",
+    "local": "w2s_fast.backbones.local:LIBRARY",
+    "drawn": "w2s_fast.backbones.embedded:LIBRARY",
+    "weak": "w2s_fast.backbones.weak:LIBRARY",
 }
-"""Library name -> "module:attribute" of its `Opener`; the entry-point group `w2s_fast.backbones` adds others."""
+"""Library name -> "module:attribute" of its `Library`; the entry-point group `w2s_fast.backbones` adds others."""
 GROUP = "w2s_fast.backbones"
 DEFAULT_STRONG = "drawn:clip"
 DEFAULT_WEAK = "drawn:cnn"
@@ -42,12 +47,13 @@ _EXPORTS = {
 
 __all__ = [
     "ClassPrompts",
+    "Library",
     "ModelName",
-    "Opener",
     "Options",
     "class_prompts",
     "encode_prompts",
     "libraries",
+    "library",
     "may_have_text",
     "open_encoder",
     "parse_model",
@@ -70,6 +76,11 @@ class ModelName:
         return text if self.tap is None else f"{text}#{self.tap}"
 
     @property
+    def rest(self) -> str:
+        """Name and tag as they were written, for libraries whose names hold a slash."""
+        return self.name if self.pretrained is None else f"{self.name}/{self.pretrained}"
+
+    @property
     def file(self) -> Path | None:
         """The local checkpoint that `@FILE` names, or None."""
         if self.pretrained is None or not self.pretrained.startswith("@"):
@@ -88,19 +99,42 @@ class Options:
     allow_mismatch: bool = False
 
 
-class Opener(Protocol):
-    """What a library of the table provides."""
-
-    def __call__(self, model: ModelName, options: Options) -> FrozenEncoder: ...
+def _no_names(pattern: str) -> Iterator[tuple[str, str]]:
+    return iter(())
 
 
-TEXTLESS = frozenset({"timm", "torchvision", "weak"})
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """What one model library provides; all but `open` has a default, so that a library of two lines is one.
+
+    open: a name and how to open it -> an `Encoder` (core's protocol), with a `text_tower()` if it has one.
+    text: whether a model of such a name can have a text tower, so that it is worth loading to look for one.
+    names: (name, what it is) of the models whose name holds a pattern, with or without case; "" is all.
+    files: whether the weights of a named model may come from a file, as in `LIBRARY:NAME/@FILE`, or a recipe's root.
+    supervises: whether a name stands for a supervisor of the data set at hand, another network on every data set.
+    student: (name, number of classes, seed=, pretrained=) -> a network to be trained, its preprocessing, its transform.
+    trained: (network, name, options, preprocess=, **fields) -> the encoder of a network that `student` made.
+    """
+
+    open: Callable[[ModelName, Options], Encoder]
+    text: Callable[[ModelName], bool] = lambda model: True
+    names: Callable[[str], Iterator[tuple[str, str]]] = _no_names
+    files: bool = False
+    supervises: Callable[[ModelName], bool] = lambda model: False
+    student: Callable[..., Student] | None = None
+    trained: Callable[..., Any] | None = None
+
+
+def library(name: str) -> Library:
+    """The record of a library; a plain function that an entry point names is its `open`. KeyError if unknown."""
+    found = plugins.load(LIBRARIES, GROUP, name)
+    return found if isinstance(found, Library) else Library(open=found)
 
 
 def may_have_text(model: str) -> bool:
     """Whether a model of such a name can have a text tower, so that it is worth loading to look for one."""
     name = parse_model(model)
-    return name.library not in TEXTLESS and (name.library, name.name) != ("drawn", "cnn")
+    return library(name.library).text(name)
 
 
 def libraries() -> tuple[str, ...]:
@@ -113,17 +147,17 @@ def parse_model(text: str) -> ModelName:
 
     `local:PATH` and `open_clip:hf-hub:org/name` keep their slashes; a name with `/@` ends there, the rest is a file.
     """
-    library, colon, rest = text.partition(":")
+    prefix, colon, rest = text.partition(":")
     known = libraries()
-    if library not in known:
-        if not colon or len(library) == 1 or "/" in library:
+    if prefix not in known:
+        if not colon or len(prefix) == 1 or "/" in prefix:
             hint = f"local:{text}" if "/" in text or Path(text).expanduser().exists() else f"timm:{text}"
             raise UsageError(
                 f"{text!r} has no library prefix; write {hint}{'' if '/' in text else ' or open_clip:...'}"
             )
-        raise UsageError(f"unknown model library {library!r} in {text!r}{nearest(library, known)}")
+        raise UsageError(f"unknown model library {prefix!r} in {text!r}{nearest(prefix, known)}")
     rest, _, tap = rest.partition("#")
-    if library == "local":
+    if prefix == "local":
         name, pretrained = rest, ""
     elif "/@" in rest:
         name, _, pretrained = rest.partition("/@")
@@ -133,8 +167,8 @@ def parse_model(text: str) -> ModelName:
     else:
         name, _, pretrained = rest.partition("/")
     if not name or pretrained == "@":
-        raise UsageError(f"{text!r} is incomplete; write {library}:NAME[/PRETRAINED][#TAP]")
-    return ModelName(library=library, name=name, pretrained=pretrained or None, tap=tap or None)
+        raise UsageError(f"{text!r} is incomplete; write {prefix}:NAME[/PRETRAINED][#TAP]")
+    return ModelName(library=prefix, name=name, pretrained=pretrained or None, tap=tap or None)
 
 
 def open_encoder(
@@ -145,7 +179,7 @@ def open_encoder(
     device: str = "cpu",
     random_weights: bool = False,
     allow_mismatch: bool = False,
-) -> FrozenEncoder:
+) -> Any:
     """Load a frozen encoder by name, in evaluation mode and float32, on `device`.
 
     `data` and `cache` find supervisors (`weak:NAME[/SEED]`, `drawn:cnn/SEED`). `random_weights` leaves the weights of a
@@ -154,11 +188,10 @@ def open_encoder(
     none, `ModelError` for one that is unknown, cannot be fetched, or does not match its weights.
     """
     name = parse_model(model)
-    opener: Opener = plugins.load(LIBRARIES, GROUP, name.library)
-    return opener(
-        name,
-        Options(data=data, cache=cache, device=device, random_weights=random_weights, allow_mismatch=allow_mismatch),
+    options = Options(
+        data=data, cache=cache, device=device, random_weights=random_weights, allow_mismatch=allow_mismatch
     )
+    return library(name.library).open(name, options)
 
 
 def __getattr__(name: str) -> Any:

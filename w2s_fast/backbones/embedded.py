@@ -6,11 +6,16 @@ On its own domain a supervisor is `drawn:cnn/SEED`; as an encoder of any data se
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from w2s_fast.backbones import ModelName, Options
+from torch import Tensor, nn
+
+from w2s_fast.backbones import Library, ModelName, Options
 from w2s_fast.backbones.encoder import FrozenEncoder
+from w2s_fast.backbones.loading import seeded
+from w2s_fast.backbones.preprocess import of_drawn, transform
 from w2s_fast.core.errors import ModelError, UsageError, nearest
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -90,3 +95,42 @@ def _cards() -> dict[str, dict[str, Any]]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise ModelError(f"{path} cannot be read; install the package again") from None
+
+
+def student(
+    name: ModelName, num_classes: int, *, seed: int, pretrained: bool
+) -> tuple[nn.Module, dict[str, Any], Callable[[Any], Tensor]]:
+    """The small CNN drawn from `seed`; nothing pretrained is had. See `students.new_module`."""
+    from w2s_fast.backbones.drawn_cnn import IMAGE_SIZE, MEAN, STD, DrawnCNN
+
+    if name.name != "cnn":
+        raise UsageError(f"{str(name)!r} cannot be trained as a supervisor; of the embedded models drawn:cnn can")
+    with seeded(seed):
+        module = DrawnCNN(num_classes)
+    described = of_drawn(IMAGE_SIZE, MEAN, STD)
+    return module, described, transform(described)
+
+
+def trained(module: nn.Module, model: ModelName, options: Options, **fields: Any) -> FrozenEncoder:
+    """The encoder of a small CNN that `student` made and somebody trained."""
+    from w2s_fast.backbones.torchvision import encoder_of
+
+    return encoder_of(module, model, options, **fields)
+
+
+def _names(pattern: str) -> Iterator[tuple[str, str]]:
+    known = {
+        "clip": "embedded CLIP of the drawn world",
+        "cnn": "embedded weak supervisors, five seeds for each drawn domain",
+    }
+    return ((name, what) for name, what in known.items() if pattern.lower() in f"drawn:{name}")
+
+
+LIBRARY = Library(
+    open=open_named,
+    text=lambda model: model.name != "cnn",
+    names=_names,
+    supervises=lambda model: model.name == "cnn" and of_domain(model) is None,
+    student=student,
+    trained=trained,
+)

@@ -45,11 +45,6 @@ class FrozenEncoder:
         self.module.eval().requires_grad_(False)
 
     @property
-    def has_text(self) -> bool:
-        """Whether `text_tower` can give one."""
-        return self.tower is not None
-
-    @property
     def weights_digest(self) -> str:
         """sha256 over the sorted (name, dtype, shape, bytes) of all weights, text tower included."""
         return self._digest

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor
 
+from w2s_fast.backbones import ModelName
 from w2s_fast.core.errors import ModelError, W2SError
 
 CONNECT_SECONDS = 4.0
@@ -131,6 +132,14 @@ def load_strictly(module: torch.nn.Module, state: dict[str, Tensor], *, model: s
     fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
     module.load_state_dict(fits, strict=False)
     return found
+
+
+def load_body(module: torch.nn.Module, name: ModelName, heads: tuple[str, ...]) -> None:
+    """Load the file of `NAME/@FILE` but for the tensors under `heads` (prefixes), which stay as they are."""
+    assert name.file is not None
+    state = {k: v for k, v in read_state(name.file).items() if not k.startswith(heads)}
+    own = {k: v for k, v in module.state_dict().items() if k.startswith(heads)}
+    load_strictly(module, {**state, **own}, model=str(name))
 
 
 def mismatch(model: str, found: list[str]) -> ModelError:

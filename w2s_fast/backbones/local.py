@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from w2s_fast.backbones import ModelName, Options
+from w2s_fast.backbones import Library, ModelName, Options
 from w2s_fast.backbones.encoder import FrozenEncoder
 from w2s_fast.core.errors import ModelError
 
@@ -24,3 +24,6 @@ def open_named(model: ModelName, options: Options) -> FrozenEncoder:
 
         return open_folder(model, folder.resolve(), options)
     raise ModelError(f"{model}: {folder} holds neither open_clip_config.json (open_clip) nor config.json (timm)")
+
+
+LIBRARY = Library(open=open_named)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from w2s_fast.backbones import ModelName, Options
+from w2s_fast.backbones import Library, ModelName, Options
 from w2s_fast.backbones.encoder import FrozenEncoder
 from w2s_fast.backbones.loading import fetching, mismatch, quiet, read_shapes, seeded
 from w2s_fast.backbones.preprocess import of_open_clip
@@ -198,3 +199,14 @@ def _tower(net: Any, source: str, cfg: dict[str, Any], folder: Path | None, text
         rows = net.vocab_size if hasattr(net, "vocab_size") else net.text.vocab_size
         kept = read_vocabulary(folder, rows=int(rows), end=int(tokenizer.eot_token_id))
     return OpenClipText(net, Tokens(tokenizer, context_length=context, model=text, kept=kept), name=text)
+
+
+def _names(pattern: str) -> Iterator[tuple[str, str]]:
+    import open_clip
+
+    for arch, tag in open_clip.list_pretrained():
+        if pattern.lower() in f"{arch}/{tag}".lower():
+            yield f"{arch}/{tag}", "open_clip"
+
+
+LIBRARY = Library(open=open_named, names=_names, files=True)

@@ -225,6 +225,14 @@ def _in_parts(part: Callable[..., Tensor], jobs: Sequence[tuple[Any, ...]]) -> T
     return torch.cat([checkpoint(part, *job, use_reentrant=False, preserve_rng_state=False) for job in jobs], 1)
 
 
+def text_tower(encoder: Any, model: str) -> TextTower:
+    """The text tower of an encoder of any library, or `MissingText`."""
+    make = getattr(encoder, "text_tower", None)
+    if make is None:
+        raise MissingText(f"{model} has no text tower; use a CLIP model, or init='weak_mean'")
+    return make()
+
+
 def text_features(
     tower: TextTower, names: Sequence[str], templates: Sequence[str] | str = (TEMPLATE,), *, batch_size: int = _BATCH
 ) -> Tensor:

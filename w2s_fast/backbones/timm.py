@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from w2s_fast.backbones import ModelName, Options
+from w2s_fast.backbones import Library, ModelName, Options
 from w2s_fast.backbones.encoder import FrozenEncoder
-from w2s_fast.backbones.loading import fetching, load_strictly, quiet, read_state, seeded
-from w2s_fast.backbones.preprocess import of_timm
+from w2s_fast.backbones.loading import fetching, load_body, load_strictly, quiet, read_state, seeded
+from w2s_fast.backbones.preprocess import of_timm, transform
 from w2s_fast.backbones.taps import LOGITS, Watch
 from w2s_fast.core.errors import ModelError, nearest
 
@@ -176,3 +177,35 @@ def _cached_files(cfg: dict[str, Any]) -> tuple[Path, ...]:
                 return (Path(found),)
     file = Path(torch.hub.get_dir()) / "checkpoints" / str(cfg.get("url") or "").rpartition("/")[2]
     return (file,) if file.is_file() else ()
+
+
+def student(
+    name: ModelName, num_classes: int, *, seed: int, pretrained: bool
+) -> tuple[nn.Module, dict[str, Any], Callable[[Any], Tensor]]:
+    """A network with a new head, drawn from `seed` like all else unless `pretrained`; see `students.new_module`."""
+    from timm.data.config import resolve_data_config
+
+    if name.pretrained is not None and name.file is None:
+        raise ModelError(f"{name}: timm writes tags with a dot, as in timm:{name.name}.{name.pretrained}")
+    if not name.name.startswith("hf-hub:"):
+        check_name(name.name)
+    fetch = pretrained and name.file is None
+    module = build(name.name, text=str(name), pretrained=fetch, seed=seed, num_classes=num_classes)
+    if pretrained and name.file is not None:
+        head = module.pretrained_cfg.get("classifier")
+        load_body(module, name, tuple(f"{h}." for h in ([head] if isinstance(head, str) else head or ())))
+    described = of_timm(resolve_data_config({}, model=module))
+    return module, described, transform(described)
+
+
+def _names(pattern: str) -> Iterator[tuple[str, str]]:
+    import timm
+
+    for name in timm.list_models(pretrained=True):
+        if pattern.lower() in name.lower():
+            yield name, "timm"
+
+
+LIBRARY = Library(
+    open=open_named, text=lambda model: False, names=_names, files=True, student=student, trained=encoder_of
+)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from w2s_fast.core.errors import MissingText, ModelError
 from w2s_fast.core.hashing import digest_json
+from w2s_fast.core.protocols import TextTower
 
 _ROOM = 4
 """A context so many times as long shows what a tokenizer cut off."""
@@ -77,6 +78,15 @@ class Tokens:
     def _word(self, token: int) -> str:
         decoder = getattr(self.tokenizer, "decoder", None)
         return decoder.get(token, str(token)).removesuffix("</w>") if isinstance(decoder, dict) else str(token)
+
+
+def tokenizer_digest(tower: TextTower, texts: Sequence[str]) -> str:
+    """sha256 of what decides a tower's token ids: its own account of it, else the ids of the texts that it reads."""
+    told = getattr(tower, "tokenizer_digest", None)
+    if told is not None:
+        return str(told)
+    ids = tower.tokenize(list(texts)).tolist()
+    return digest_json({"kind": type(tower).__name__, "context": tower.context_length, "ids": ids})
 
 
 def read_vocabulary(folder: Path, *, rows: int, end: int) -> list[int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from w2s_fast.backbones import ModelName, Options
+from w2s_fast.backbones import Library, ModelName, Options
 from w2s_fast.backbones.encoder import FrozenEncoder
-from w2s_fast.backbones.loading import fetching, load_strictly, read_state, seeded
-from w2s_fast.backbones.preprocess import of_torchvision
+from w2s_fast.backbones.loading import fetching, load_body, load_strictly, read_state, seeded
+from w2s_fast.backbones.preprocess import of_torchvision, transform
 from w2s_fast.backbones.taps import LOGITS, Watch
 from w2s_fast.core.errors import ModelError, nearest
 
@@ -151,3 +152,30 @@ def _watched(watch: Watch, x: Tensor) -> tuple[Tensor, Tensor]:
 def _rows(state: dict[str, Tensor], net: nn.Module) -> int | None:
     weight = state.get(f"{last_layer(net)}.weight")
     return None if weight is None else int(weight.shape[0])
+
+
+def student(
+    name: ModelName, num_classes: int, *, seed: int, pretrained: bool
+) -> tuple[nn.Module, dict[str, Any], Callable[[Any], Tensor]]:
+    """A network with a new head, drawn from `seed` like all else unless `pretrained`; see `students.new_module`."""
+    weights = weights_of(name.name, None if name.file is not None else name.pretrained)
+    module = build(name.name, num_classes=num_classes, seed=seed)
+    if pretrained and name.file is not None:
+        load_body(module, name, (f"{last_layer(module)}.",))
+    elif pretrained:
+        fetch(module, weights, model=str(name), head=False)
+    described = of_torchvision(weights.transforms())
+    return module, described, transform(described)
+
+
+def _names(pattern: str) -> Iterator[tuple[str, str]]:
+    from torchvision import models
+
+    for name in models.list_models(module=models):
+        if pattern.lower() in name.lower():
+            yield name, "torchvision"
+
+
+LIBRARY = Library(
+    open=open_named, text=lambda model: False, names=_names, files=True, student=student, trained=encoder_of
+)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from w2s_fast.backbones import ModelName, Options
+from w2s_fast.backbones import Library, ModelName, Options
 from w2s_fast.backbones.encoder import FrozenEncoder
 from w2s_fast.backbones.loading import load_strictly, read_state
 from w2s_fast.backbones.students import encoder_of, new_module
@@ -216,3 +216,6 @@ def _sha256(path: Path) -> str:
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+LIBRARY = Library(open=open_named, text=lambda model: False, supervises=lambda model: True)

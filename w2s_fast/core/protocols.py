@@ -55,7 +55,10 @@ class TextTower(Protocol):
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A frozen network that turns prepared images into features, and logits if it has a classifier."""
+    """A frozen network that turns prepared images into features, and logits if it has a classifier.
+
+    One with text also has `text_tower()`, which gives a `TextTower`.
+    """
 
     @property
     def dim(self) -> int: ...

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from w2s_fast.backbones import open_encoder
 from w2s_fast.backbones.device import pick_device
-from w2s_fast.backbones.text import text_features
+from w2s_fast.backbones.text import text_features, text_tower
 from w2s_fast.core.errors import DataError, ModelError, UsageError
 from w2s_fast.core.paths import cache_root
 from w2s_fast.data import canonical, open_manifest
@@ -118,7 +118,7 @@ def _encoded_text(model: str, bank: Bank, rows: NDArray[np.int64], *, cache: str
     )
     if encoder.weights_digest != known["weights"]:
         raise ModelError(f"{model} is not what made bank {bank.key[:12]} any more: its weights changed")
-    tower = encoder.text_tower()
+    tower = text_tower(encoder, model)
     return np.asarray(text_features(tower, known["classes"], known["templates"]), np.float32)[rows]
 
 

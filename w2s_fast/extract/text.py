@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from w2s_fast.backbones import open_encoder
-from w2s_fast.backbones.text import text_features
+from w2s_fast.backbones.text import text_features, text_tower
+from w2s_fast.backbones.tokens import tokenizer_digest
 from w2s_fast.core.errors import MissingText
 from w2s_fast.core.hashing import digest_ids, digest_json
 from w2s_fast.core.paths import cache_root
+from w2s_fast.core.prompts import spoken
 from w2s_fast.extract.options import ExtractOptions
 from w2s_fast.extract.textless import recall, remember
 from w2s_fast.extract.worker import Extracted
@@ -33,6 +35,11 @@ class Prompts:
     def name(self) -> str:
         """The name under which a reference to the text bank is kept."""
         return f"text:{digest_json([list(self.classes), list(self.templates)])[:32]}"
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What the tower reads: every class under every template."""
+        return tuple(form.replace("{}", word) for form in self.templates for word in spoken(self.classes))
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -73,12 +80,12 @@ def _asked(model: str, prompts: Prompts, options: ExtractOptions) -> list[Any]:
 
 
 def _filled(model: str, encoder: Any, prompts: Prompts, *, options: ExtractOptions, root: Path) -> Extracted:
-    tower = encoder.text_tower()
+    tower = text_tower(encoder, model)
     ingredients: dict[str, Any] = {
         "kind": "text",
         "weights": encoder.weights_digest,
         "model": encoder.config,
-        "tokenizer": tower.tokenizer_digest,
+        "tokenizer": tokenizer_digest(tower, prompts.texts),
         "logit_scale": float(tower.logit_scale),
         "classes": list(prompts.classes),
         "templates": list(prompts.templates),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from w2s_fast.backbones import libraries, parse_model
+from w2s_fast.backbones import libraries, library, parse_model
 from w2s_fast.core.errors import DataError, ModelError, UsageError
 from w2s_fast.data.paths import BRACES
 from w2s_fast.recipes.recipe import AXES, ROOT, Recipe, Scale
@@ -67,11 +67,17 @@ def missing(data: str) -> Path | None:
 
 def weights(model: str, root: Path | None) -> str:
     """The model from its weight file under the root, where one lies there; else as it is named."""
-    if root is None or model.startswith(("weak:", "drawn:")) or "/@" in model:
+    if root is None or not from_files(model) or "/@" in model:
         return under(model, root)
     stem = file_stem(model)
     found = sorted(path for path in (root / WEIGHTS).glob(f"{stem}.*") if path.stem == stem)
     return f"{model.partition('/')[0]}/@{found[0]}" if found else model
+
+
+def from_files(model: str) -> bool:
+    """Whether the weights of a model by that name may come from a file of the user's."""
+    prefix = model.partition(":")[0]
+    return prefix in libraries() and library(prefix).files
 
 
 def file_stem(model: str) -> str:
@@ -81,7 +87,7 @@ def file_stem(model: str) -> str:
 
 def unplaced(error: ModelError, recipe: Recipe, model: str, root: Path | None) -> ModelError:
     """The error for weights that cannot be had, with where to place them."""
-    if root is None or model.startswith(("weak:", "drawn:")):
+    if root is None or not from_files(model):
         return error
     name = file_stem(model)
     return ModelError(
@@ -95,10 +101,10 @@ def _available(recipe: Recipe, scale: Scale) -> tuple[dict[str, dict[str, str]],
     for axis in ("strong", "weak"):
         for label, name in scale.labels[axis].items():
             model = _trained_from(name, recipe.supervisors)
-            library = model.partition(":")[0]
-            if library not in libraries():
+            prefix = model.partition(":")[0]
+            if prefix not in libraries():
                 del labels[axis][label]
-                told.append(f"{label} is left out: {model} needs the model library {library!r}, which is not here")
+                told.append(f"{label} is left out: {model} needs the model library {prefix!r}, which is not here")
             else:
                 parse_model(model)
         if not labels[axis]:
@@ -108,6 +114,6 @@ def _available(recipe: Recipe, scale: Scale) -> tuple[dict[str, dict[str, str]],
 
 def _trained_from(name: str, supervisors: Mapping[str, Mapping[str, object]]) -> str:
     """The architecture behind a supervisor of the recipe; any other model is itself."""
-    library, _, rest = name.partition(":")
-    own = supervisors.get(rest.partition("/")[0]) if library == "weak" else None
+    prefix, _, rest = name.partition(":")
+    own = supervisors.get(rest.partition("/")[0]) if prefix == "weak" else None
     return name if own is None else str(own["model"])

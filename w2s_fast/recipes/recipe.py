@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from w2s_fast.backbones import libraries, library
 from w2s_fast.core.errors import UsageError, nearest
 from w2s_fast.report.beside import NUMBERS, PaperColumn, Published
 from w2s_fast.studies.sweep import Sweep
@@ -205,9 +206,9 @@ class Recipe:
 def globs(name: str) -> tuple[str, ...]:
     """What a data set or model may be called in rows: under any root, and a model also from any weight file."""
     text = name.replace("[", "[[]").replace(ROOT, "*")
-    library, _, rest = text.partition(":")
-    fetched = library not in ("drawn", "weak", "list", "imagefolder")
-    return (text, f"{library}:{rest.partition('/')[0]}/@*") if fetched else (text,)
+    prefix, _, rest = text.partition(":")
+    from_files = prefix in libraries() and library(prefix).files
+    return (text, f"{prefix}:{rest.partition('/')[0]}/@*") if from_files else (text,)
 
 
 def _scale(values: Mapping[str, Any], where: str) -> Scale:

@@ -250,10 +250,13 @@ def _text(
 
 
 def _tower(strong: str, *, data: str, cache: str | Path | None, options: ExtractOptions | None) -> TextTower:
-    return open_encoder(
+    from w2s_fast.backbones.text import text_tower
+
+    encoder = open_encoder(
         strong,
         data=data,
         cache=cache,
         random_weights=options is not None and options.random_weights,
         allow_mismatch=options is not None and options.allow_mismatch,
-    ).text_tower()
+    )
+    return text_tower(encoder, strong)

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from w2s_fast.backbones import libraries, open_encoder, parse_model
-from w2s_fast.backbones.embedded import of_domain, shipped_card, shipped_seeds
+from w2s_fast.backbones import libraries, library, open_encoder, parse_model
+from w2s_fast.backbones.embedded import shipped_card, shipped_seeds
 from w2s_fast.backbones.weak import d_train_ids, list_supervisors, read_card, supervisor_dir
 from w2s_fast.core.errors import DataError, ModelError, UsageError, nearest
 from w2s_fast.core.hashing import digest_ids
@@ -28,7 +28,7 @@ def is_supervisor(model: str) -> bool:
     `drawn:cnn/DOMAIN-SEED` is an encoder like any other, whatever the data set.
     """
     parsed = parse_model(model)
-    return parsed.library == "weak" or ((parsed.library, parsed.name) == ("drawn", "cnn") and of_domain(parsed) is None)
+    return library(parsed.library).supervises(parsed)
 
 
 def paired(model: str, data: str) -> bool:
@@ -171,7 +171,8 @@ def check_outputs(
 
 def other_classes(model: str, manifest: Manifest, has: int | None, *, data: str) -> DataError:
     """The error for a weak model whose number of classes is not the data set's."""
-    arch = model if parse_model(model).library in ("timm", "torchvision") else "drawn:cnn"
+    of_model = library(parse_model(model).library)
+    arch = model if of_model.files and of_model.student is not None else SHIPPED
     return DataError(
         f"the weak model {model} has {'no classifier' if has is None else f'{has} classes'}, {data} has "
         f"{len(manifest.classes)} classes; train one on its D_train: "
@@ -181,25 +182,17 @@ def other_classes(model: str, manifest: Manifest, has: int | None, *, data: str)
 
 def known_models(pattern: str | None = None, *, cache: str | Path | None = None) -> Iterator[dict[str, Any]]:
     """The embedded models, the supervisors in the cache, and library models whose name holds `pattern`."""
-    yield {"model": "drawn:clip", "what": "embedded CLIP of the drawn world"}
-    yield {"model": SHIPPED, "what": "embedded weak supervisors, five seeds for each drawn domain"}
     for one in list_supervisors(cache_root(cache)):
-        yield {"model": f"weak:{one.name}/{one.seed}", "what": f"supervisor trained on {one.data}"}
-    if pattern is None:
-        for library in libraries():
-            yield {"model": f"{library}:...", "what": "library"}
-        return
-    import open_clip
-    import timm
-    import torchvision
-
-    for arch, tag in open_clip.list_pretrained():
-        if pattern.lower() in f"{arch}/{tag}".lower():
-            yield {"model": f"open_clip:{arch}/{tag}", "what": "open_clip"}
-    for name in timm.list_models(f"*{pattern}*", pretrained=True):
-        yield {"model": f"timm:{name}", "what": "timm"}
-    for name in torchvision.models.list_models(include=f"*{pattern}*"):
-        yield {"model": f"torchvision:{name}", "what": "torchvision"}
+        name = f"weak:{one.name}/{one.seed}"
+        if (pattern or "").lower() in name.lower():
+            yield {"model": name, "what": f"supervisor trained on {one.data}"}
+    asked, _, rest = (pattern or "").partition(":")
+    for prefix in libraries():
+        if pattern is None and library(prefix).files:
+            yield {"model": f"{prefix}:...", "what": "library"}
+        elif not (rest and asked in libraries() and asked != prefix):
+            for name, what in library(prefix).names(rest if asked == prefix else pattern or ""):
+                yield {"model": f"{prefix}:{name}", "what": what}
 
 
 def _seed(text: str, model: str) -> int:
