@@ -34,6 +34,7 @@ def test_neighbours_are_those_of_brute_force(
     x: Tensor, metric: str, exclude_self: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHUNK", chunk)
+    monkeypatch.setattr(module, "BLOCK", chunk + 3)
     ids, near = neighbours(x, k=7, metric=metric, exclude_self=exclude_self)  # type: ignore[arg-type]
     wanted, similar = brute(x, None, 7, cosine=metric == "cosine", alone=exclude_self)
     assert ids.dtype == torch.int64

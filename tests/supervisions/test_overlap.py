@@ -9,7 +9,7 @@ from cases import accuracy, student, unit, weak_p
 import w2s_fast as w2s
 from w2s_fast import supervisions
 from w2s_fast.core.errors import SpecError, UsageError
-from w2s_fast.supervisions.overlap import change_point
+from w2s_fast.diagnose.change_points import change_point
 from w2s_fast.tasks.task import Task
 
 

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from w2s_fast.core.errors import UsageError
 from w2s_fast.core.fields import Limits
+from w2s_fast.diagnose.change_points import change_point
 from w2s_fast.diagnose.neighbours import neighbours
 from w2s_fast.supervisions.context import Context
 from w2s_fast.supervisions.labels import weak_probs
@@ -61,17 +61,3 @@ class ByOverlap(Selection):
             "confidence_from": float(least),
             "overlap_from": float(overlap[kept].min()),
         }
-
-
-def change_point(values: NDArray[np.float64]) -> float:
-    """The first value of the upper part when sorted values are cut in two with the least sum of squares within."""
-    x = np.sort(values)
-    n = len(x)
-    if n < 4:
-        raise UsageError(f"{n} values have no change point: it takes at least 4; give more rows, or select_knn")
-    x = x - x.mean()
-    cuts = np.arange(2, n - 1)
-    below = np.cumsum(x)[cuts - 1]
-    # of a fixed total, the sum of squares within is least where that between is largest
-    between = below**2 / cuts + (x.sum() - below) ** 2 / (n - cuts)
-    return float(np.sort(values)[cuts[np.argmax(between)]])
