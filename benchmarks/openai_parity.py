@@ -96,12 +96,12 @@ def pairs(task: Task, case: Case, *, seeds: int) -> list[dict[str, float]]:
     assert isinstance(task.features, Tensor)
     found: list[dict[str, float]] = []
     for one in results.fits:
-        seed, weak = one.trial.seed, task.weak_logits[one.trial.weak_seed or 0]
+        seed, weak = one.seed, task.weak_logits[one.weak_seed or 0]
         train, test = torch.from_numpy(one.split.train), torch.from_numpy(one.split.test)
         p, truth = weak[train].float().softmax(-1), task.labels[test]
         said = restated(task.features[train], p, task.features[test], seed=seed, case=case)
         predictions = {
-            "ours": torch.as_tensor(one.fit.predicted["last"]),
+            "ours": torch.as_tensor(one.predicted["last"]),
             "theirs": said,
             "weak": weak[test].argmax(-1),
         }

@@ -71,7 +71,7 @@ def report(
         show_tables(out, [_noted(table, notes) for table in compared], format=format)
         return
     if tune is None:
-        table = found.table(selection=selection)
+        table = found.table(selection=selection, unverified=doubtful)
     else:
         from w2s_fast.results.summary import group_names, group_of, summarise
 

@@ -78,7 +78,7 @@ def test_ceiling_trained_to_convergence_is_scikit_learns(world: tuple[str, Path]
     oracle = LogisticRegression(C=1 / (l2 * len(split.train)), max_iter=5000, tol=1e-8)
     oracle.fit(x[split.train], y[split.train])
     assert row["acc_w2s"] == pytest.approx(oracle.score(x[split.test], y[split.test]), abs=0.015)
-    assert (results.fits[0].fit.predicted["last"] == oracle.predict(x[split.test])).mean() > 0.99
+    assert (results.fits[0].predicted["last"] == oracle.predict(x[split.test])).mean() > 0.99
 
 
 def test_unknown_words_leave_text_out_and_say_so(world: tuple[str, Path], tmp_path: Path) -> None:

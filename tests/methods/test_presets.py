@@ -95,7 +95,7 @@ def test_training_free_tip_learns_nothing() -> None:
     assert len({r["acc_w2s"] for r in results.rows}) == 1
     curve = [c["acc_test"] for c in results.curves()]
     assert curve[0] == curve[1] == row["acc_w2s"]
-    head, theta = results.fits[0].fit.head, results.fits[0].fit.theta["last"]
+    head, theta = results.fits[0].fitted.fit.head, results.fits[0].fitted.fit.theta["last"]
     x = torch.nn.functional.normalize(task.features[task.splits(seed=0).test], dim=-1)
     text = torch.nn.functional.normalize(task.text, dim=-1)  # type: ignore[arg-type]
     near = torch.exp(-head.beta * (1 - x @ theta["keys"].T))  # type: ignore[attr-defined]
@@ -109,7 +109,7 @@ def test_literal_presets_train_what_the_text_says() -> None:
     cpl, linear = last(results, "cpl_literal"), last(results, "kd+lp_literal")
     assert (cpl["tau_s"], cpl["tau_w"], cpl["init"], cpl["init_norm"], cpl["lr"]) == (1, 1, "text", 0, 1e-2)
     assert (linear["tau_s"], linear["tau_w"], linear["init"], linear["feat_scale"]) == (1, 1, "random", None)
-    theta = results.fits[1].fit.theta["last"]
+    theta = results.fits[1].fitted.fit.theta["last"]
     rows = task.splits(seed=0).test
     said = (task.features[rows] @ theta["weight"].T + theta["bias"]).argmax(1)
     assert linear["acc_w2s"] == pytest.approx((said == task.labels[rows]).double().mean().item()), "raw features"
@@ -122,9 +122,9 @@ def test_heads_are_taken_out_whole(head, tmp_path) -> None:  # type: ignore[no-u
     task = with_tower()
     results = fit(task, loss="kd", head=head, seeds=1, references=False, **SHORT)
     best = results.best("last")
-    rows = torch.from_numpy(best.scored.split.test)
+    rows = torch.from_numpy(best.split.test)
     module = best.to_torch()
-    assert (module(task.features[rows]).argmax(1).numpy() == best.scored.fit.predicted["last"]).all()
+    assert (module(task.features[rows]).argmax(1).numpy() == best.fit.predicted["last"]).all()
     again, theta, card = load_head(best.save(tmp_path / "h"))
     assert str(again.spec()) == str(best.head.spec()) and set(theta) == set(best.theta)
     assert all(torch.equal(theta[n], best.theta[n]) for n in theta) and card["classes"] == list(NAMES)

@@ -148,8 +148,8 @@ def test_paper_split_also_scores_the_pool() -> None:
     task = gaussian_task()
     results = fit(task, method="kd+lp", seeds=1, split="paper", **SHORT)
     row = next(r for r in results.rows if r["method"] == "kd+lp" and r["selection"] == "last")
-    one = next(s for s in results.fits if s.trial.method.name == "kd+lp")
-    theta = one.fit.theta["last"]
+    one = next(s for s in results.fits if s.method == "kd+lp")
+    theta = one.fitted.fit.theta["last"]
     x = task.features / task.features.norm(dim=1, keepdim=True)
     said = (10 * x @ theta["weight"].T + theta["bias"]).argmax(1)
     assert row["acc_w2s_pool"] == pytest.approx((said == task.labels).double().mean().item())
@@ -179,7 +179,7 @@ def test_seed_changes_the_run_and_repeating_it_does_not() -> None:
     a, b = (fit(task, method="kd+lp", seeds=2, references=False, **SHORT) for _ in range(2))
     assert [r["acc_w2s"] for r in a.rows] == [r["acc_w2s"] for r in b.rows]
     assert [r["run_id"] for r in a.rows] == [r["run_id"] for r in b.rows]
-    first, second = (s.fit.theta["last"]["weight"] for s in a.fits)
+    first, second = (s.fitted.fit.theta["last"]["weight"] for s in a.fits)
     assert not torch.equal(first, second)
 
 
@@ -217,9 +217,9 @@ def test_best_head_becomes_a_module_a_file_and_a_classifier(tmp_path: Path) -> N
     for name in ("cpl", "kd+lp"):
         best = results.best("weak_val", method=name)
         module = best.to_torch()
-        rows = torch.from_numpy(best.scored.split.test)
+        rows = torch.from_numpy(best.split.test)
         said = module(task.features[rows]).argmax(1).numpy()
-        assert (said == best.scored.fit.predicted["weak_val"]).all()
+        assert (said == best.fit.predicted["weak_val"]).all()
         path = best.save(tmp_path / name)
         _, theta, card = load_head(path)
         assert card["classes"] == list(task.classes) and set(theta) == set(best.theta)
@@ -372,12 +372,12 @@ def test_compare_is_over_shared_seeds_and_refuses_what_it_does_not_know() -> Non
 def test_each_run_is_fitted_on_the_split_and_supervision_of_its_seed() -> None:
     results = fit(gaussian_task(), method="kd+lp", seeds=3, **SHORT)
     for one in results.fits:
-        curves, said = one.fit.curves, one.fit.predicted["last"]
-        truth = one.task.manifest.labels[one.split.test]
+        curves, said = one.curves, one.predicted["last"]
+        truth = one.fitted.task.manifest.labels[one.split.test]
         # the engine scored on its own split; the row scores the same predictions on the seed's
         assert curves["acc_test"][-1] == pytest.approx((said == truth).mean())
         same = np.allclose(curves["agree_val"], curves["acc_val"])
-        assert same == one.trial.ceiling, "a ceiling's label is the truth, a student's is not"
+        assert same == one.ceiling, "a ceiling's label is the truth, a student's is not"
 
 
 def test_a_gap_within_its_noise_carries_no_pgr() -> None:

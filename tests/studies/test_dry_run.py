@@ -116,8 +116,8 @@ def test_agreement_is_that_of_hold_val() -> None:
     z = task.weak_logits[0].numpy()
     for one in found:
         values = []
-        for scored in (s for s in results.fits if s.trial.method.name == one.method):
-            theta, rows = scored.fit.theta["last"], task.splits(seed=scored.trial.seed).val
+        for scored in (s for s in results.fits if s.method == one.method):
+            theta, rows = scored.fitted.fit.theta["last"], task.splits(seed=scored.seed).val
             x = task.features[rows] / task.features[rows].norm(dim=1, keepdim=True)
             said = (10 * x @ theta["weight"].T + theta["bias"]).argmax(1).numpy()
             values.append(float((said == z[rows].argmax(1)).mean()))

@@ -71,7 +71,7 @@ def test_features_and_text_are_those_by_hand(changed: dict) -> None:  # type: ig
     test = values.pop("transductive", False)
     seen = np.sort(np.concatenate([found.split.train, found.split.test] if test else [found.split.train]))
     expected, matrix = by_hand(task.features.double().numpy(), seen, groups=groups, **values)
-    request = found.student.request
+    request = found.fitted
     assert request.features is not None and request.text is not None and task.text is not None
     np.testing.assert_allclose(request.features.numpy(), expected, atol=2e-4)
     text = unit(task.text.double().numpy())
@@ -95,8 +95,8 @@ def test_nothing_outside_the_seen_rows_is_read() -> None:
         features=other, weak_logits=task.weak_logits[0], labels=task.labels, text=task.text, ids=task.ids
     )
     again = student(changed, "adapted(smooth=0.5)")
-    for name, p in found.fit.theta["last"].items():
-        assert torch.equal(p, again.fit.theta["last"][name])
+    for name, p in found.fitted.fit.theta["last"].items():
+        assert torch.equal(p, again.fitted.fit.theta["last"][name])
 
 
 @pytest.mark.parametrize("head", ["linear", "prototype", "linear(init='text')"])
@@ -106,8 +106,8 @@ def test_any_head_is_taken_out_with_its_features(head: str, tmp_path: Path) -> N
         task, loss="kd", head=head, supervision="adapted(smooth=0.3)", epochs=2, batch_size=64, references=False
     )
     best = results.best("last")
-    rows = torch.from_numpy(best.scored.split.test)
-    assert (best.to_torch()(task.features[rows]).argmax(1).numpy() == best.scored.fit.predicted["last"]).all()
+    rows = torch.from_numpy(best.split.test)
+    assert (best.to_torch()(task.features[rows]).argmax(1).numpy() == best.fit.predicted["last"]).all()
     _, _, card = load_head(best.save(tmp_path / "h"))
     assert card["reads"] == "features that adapted(smooth=0.3) made" and card["supervision"] == "adapted(smooth=0.3)"
     with pytest.raises(UsageError, match="to_torch"):

@@ -115,7 +115,7 @@ def test_existing_teachers_are_taken_best_first() -> None:
         teachers={"b": tables[0.7], "c": tables[0.45]},
     )
     scored = student(task, "ensem_w2s_like(members='teachers', rounds=2)")
-    told = scored.student.details
+    told = scored.stages
     d_train = np.asarray(scored.split.weak_train)
     left, w, order = dict(enumerate(task.teachers.items())), np.full(len(d_train), 1 / len(d_train)), []
     votes = np.zeros((n, k))
@@ -138,7 +138,7 @@ def test_boosted_linear_heads_say_what_none_of_them_can() -> None:
     task = arcs()
     spec = "ensem_w2s_like(rounds=30, teacher_steps=130, teacher_lr=0.05)"
     boosted = student(task, spec, epochs=8)
-    members, vote = boosted.student.details[:-1], boosted.student.details[-1]
+    members, vote = boosted.stages[:-1], boosted.stages[-1]
     assert len(members) > 3 and vote["acc_vote"] > max(d["acc_member"] for d in members) + 0.12
     assert _accuracy(boosted) > accuracy(task, "weak", epochs=8) + 0.12
 
@@ -163,9 +163,8 @@ def test_many_who_err_alike_do_not_outvote_few_who_are_right() -> None:
 
 
 def _accuracy(scored: Any) -> float:
-    found = scored.correct("last")
-    assert found is not None
-    return float(found.mean())
+    labels = scored.fitted.task.manifest.labels[scored.split.test]
+    return float((scored.predicted["last"] == labels).mean())
 
 
 def test_boosting_ends_with_a_perfect_head_and_refuses_chance() -> None:
@@ -179,7 +178,7 @@ def test_boosting_ends_with_a_perfect_head_and_refuses_chance() -> None:
         d_train=np.arange(n) < 80,
         encoders={"weak/0": 5 * np.eye(2)[labels]},
     )
-    told = student(apart, "ensem_w2s_like").student.details
+    told = student(apart, "ensem_w2s_like").stages
     assert len(told) == 2 and told[0]["acc_weighted_d_train"] == 1 and math.isfinite(told[0]["weight"])
     wrong = Task.from_arrays(
         features=rng.normal(size=(n, 4)),

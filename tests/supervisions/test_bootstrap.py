@@ -40,10 +40,10 @@ def test_links_are_plain_fits_one_after_another(hard: bool) -> None:
         table = np.eye(4)[table.argmax(1)] if hard else table
     found = student(task, f"bootstrap(ladder='low, middle', hard={hard})", loss="kd", epochs=3)
     np.testing.assert_allclose(taught_p(found), table, atol=2e-5)
-    stages = found.student.details
+    stages = found.stages
     assert [(s["link"], s["encoder"]) for s in stages] == [(1, "low"), (2, "middle")]
-    assert [s["acc_test"] for s in stages] == pytest.approx(right) and found.trial.strategy.stages == 3
-    assert found.student.request.features is None, "the student sees the task's own features"
+    assert [s["acc_test"] for s in stages] == pytest.approx(right) and supervisions.make(found.supervision).stages == 3
+    assert found.fitted.features is None, "the student sees the task's own features"
 
 
 def test_a_chain_wins_where_the_jump_copies_errors() -> None:
@@ -58,12 +58,12 @@ def test_an_empty_ladder_is_the_weak_models_own_encoder() -> None:
     task = ladder_task()
     own, named = student(task, "bootstrap"), student(task, "bootstrap(ladder='low')")
     np.testing.assert_allclose(taught_p(own), taught_p(named), atol=1e-7)
-    assert own.student.details[0]["encoder"] == "weak/0" and own.trial.strategy.stages == 2
+    assert own.stages[0]["encoder"] == "weak/0" and supervisions.make(own.supervision).stages == 2
 
 
 def test_another_head_on_the_ladder() -> None:
     found = student(ladder_task(), "bootstrap(ladder='middle', head=\"prototype(init='weak_mean')\")")
-    assert found.fit.status == "ok" and str(found.trial.method.head) == "linear"
+    assert found.status == "ok" and str(found.head) == "linear"
 
 
 @pytest.mark.parametrize(("spec", "match"), [

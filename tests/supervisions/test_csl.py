@@ -108,7 +108,7 @@ def test_assignments_kept_rows_and_students_are_those_of_the_restated_script(
         said = request.supervision.weak.double().softmax(-1).numpy()
         wanted = np.eye(5)[table.argmax(1)] if told.get("hard") else table
         np.testing.assert_allclose(said, wanted, atol=2 * atol)
-    theta = results.fits[0].fit.theta["last"]
+    theta = results.fits[0].fitted.fit.theta["last"]
     last = naive.students[-1]
     np.testing.assert_allclose(theta["weight"].numpy(), last.weight.detach().numpy(), rtol=atol, atol=atol)
     np.testing.assert_allclose(theta["bias"].numpy(), last.bias.detach().numpy(), rtol=atol, atol=atol)

@@ -44,7 +44,7 @@ def test_mixtures_are_those_of_a_loop_over_rows() -> None:
                 mixed[i] += weights[i, j] * p[j, i]
         scored = student(task, f"ensemble(mode='{mode}')")
         np.testing.assert_allclose(taught_p(scored), mixed, atol=1e-6)
-        [told] = scored.student.details
+        [told] = scored.stages
         train = scored.split.train
         assert told["teachers"] == ["weak/0", "other/0", "other/1"]
         np.testing.assert_allclose(told["weights"], weights[train].mean(0), atol=1e-6)
@@ -61,16 +61,16 @@ def _p(z: np.ndarray) -> np.ndarray:
 def test_a_loss_of_several_teachers_is_shown_all_of_them() -> None:
     task = several(n=80)
     scored = student(task, "teachers", loss="raven(agree=0, lr_v=0.5)")
-    table = scored.student.request.supervision.weak
-    assert [tuple(table.shape), scored.student.request.supervision.teachers] == [(80, 3, 4), 3]
+    table = scored.fitted.supervision.weak
+    assert [tuple(table.shape), scored.fitted.supervision.teachers] == [(80, 3, 4), 3]
     for at, one in enumerate(task.teachers.values()):
         assert (table[:, at] == one).all()
-    [told] = scored.student.details
-    assert told["weights"] == pytest.approx(scored.fit.learned["v"].tolist()) and sum(told["weights"]) == pytest.approx(
-        1, abs=1e-5
-    )
+    [told] = scored.stages
+    assert told["weights"] == pytest.approx(scored.fitted.fit.learned["v"].tolist()) and sum(
+        told["weights"]
+    ) == pytest.approx(1, abs=1e-5)
     assert len(set(told["weights"])) == 3, "each has moved"
-    assert student(task, "teachers", loss="edl").student.details[0]["weights"] is None
+    assert student(task, "teachers", loss="edl").stages[0]["weights"] is None
 
 
 def test_independent_teachers_together_are_better_than_one() -> None:

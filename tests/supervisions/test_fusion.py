@@ -39,9 +39,9 @@ def test_the_fusion_itself_is_the_reference_under_any_head_and_loss() -> None:
     found = results.fits[0]
     test = found.split.test
     expected = product(task, 1, 1, 0.01)[test].argmax(1)
-    assert found.fit.predicted["last"].tolist() == expected.tolist()
+    assert found.predicted["last"].tolist() == expected.tolist()
     other = student(task, "fusion(a=0.3, tau_0=0.5)")
-    assert other.fit.predicted["weak_val"].tolist() == product(task, 0.3, 1, 0.5)[test].argmax(1).tolist()
+    assert other.predicted["weak_val"].tolist() == product(task, 0.3, 1, 0.5)[test].argmax(1).tolist()
     with pytest.raises(UsageError, match="predictions"):
         results.best("last").to_torch()
 

@@ -84,7 +84,7 @@ def test_rows_say_how_right_the_labels_became() -> None:
     found = student(task, "smooth")
     train = found.split.train
     truth = task.manifest.labels[train]
-    [stage] = found.student.details
+    [stage] = found.stages
     assert stage["acc_weak"] == pytest.approx((weak_p(task)[train].argmax(1) == truth).mean())
     assert stage["acc_refined"] == pytest.approx((taught_p(found)[train].argmax(1) == truth).mean())
     assert stage["acc_refined"] > stage["acc_weak"] + 0.3

@@ -72,7 +72,7 @@ def student(task: Task, spec: str) -> tuple[w2s.Results, list[torch.Tensor]]:
     """Results of seed 0, and every student's parameters at the last epoch."""
     loss = "raven" if spec == "teachers" else "kd"
     results = w2s.fit(task, supervision=spec, seeds=[0], **{**QUICK, "loss": loss, "epochs": 2})
-    return results, [value for one in results.fits for value in one.fit.theta["last"].values()]
+    return results, [value for one in results.fits for value in one.fitted.fit.theta["last"].values()]
 
 
 def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
@@ -141,7 +141,7 @@ def test_stages_in_double_precision(spec: str) -> None:
 def test_full_batches_take_no_more_iterations_of_fewer_rows() -> None:
     for spec in ("retrain_confident_like(keep=0.25)", "select_random(keep=0.25)"):
         found = w2s.fit(world(), supervision=spec, solver="lbfgs", **{**QUICK, "epochs": 4})
-        assert {one.fit.run.epochs for one in found.fits} == {4}
+        assert {one.fitted.fit.run.epochs for one in found.fits} == {4}
 
 
 def test_specialists_of_few_rows_bound_a_large_batch() -> None:

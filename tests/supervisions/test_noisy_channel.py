@@ -76,7 +76,7 @@ def test_in_the_second_round_the_student_stands_for_zero_shot(monkeypatch: pytes
     [first] = said
     wanted[rows] = em(first.double().exp().numpy()[rows], weak[rows], 1.0, 3, 1.0)
     np.testing.assert_allclose(taught_p(found), wanted, atol=2e-5)
-    assert [stage["stage"] for stage in found.student.details] == [1, 2]
+    assert [stage["stage"] for stage in found.stages] == [1, 2]
 
 
 def test_a_weak_model_that_calls_things_by_each_others_names() -> None:

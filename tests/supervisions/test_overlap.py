@@ -66,18 +66,18 @@ def test_kept_rows_are_those_of_a_loop() -> None:
             wanted = {r for r, value in score.items() if value >= second - 1e-6}
         else:
             wanted = set(sorted(score, key=lambda r: -score[r])[: int(np.ceil(keep * len(train)))])
-        rows = scored.student.request.train
+        rows = scored.fitted.train
         assert rows is not None and set(rows.tolist()) == wanted
-        [told] = scored.student.details
+        [told] = scored.stages
         assert told["n_hard"] == len(hard) and told["n_kept"] == len(wanted)
 
 
 def test_rows_with_both_patterns_teach_the_hard_one() -> None:
     task, kind = patterns()
     scored = student(task, "select_overlap", epochs=20)
-    rows = scored.student.request.train
+    rows = scored.fitted.train
     assert rows is not None and (kind[rows] == 2).mean() > 0.9
-    assert scored.student.details[0]["precision_kept"] > 0.97
+    assert scored.stages[0]["precision_kept"] > 0.97
     found = accuracy(task, "select_overlap")
     assert found > accuracy(task, "weak") + 0.1
     assert found > accuracy(task, "select_random(keep=0.3)") + 0.1

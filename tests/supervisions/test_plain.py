@@ -1,7 +1,7 @@
 """The spine of supervisions: rounds, lessons of one key, other rows and features, what rows tell, what is refused."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -114,7 +114,7 @@ def test_a_second_round_is_taught_by_the_first() -> None:
     results = w2s.fit(task, method="kd+lp", supervision="twice(scale=3)", seeds=2, **SHORT)
     assert len(SEEN) == 2
     for one in results.fits:
-        first = next(fit for _, fit in SEEN if fit.run.seed == one.trial.seed)
+        first = next(fit for _, fit in SEEN if fit.run.seed == one.seed)
         theta, rows = first.theta["last"], one.split.train[::2]
         x = task.features / task.features.norm(dim=1, keepdim=True)
         said = (10 * x @ theta["weight"].T + theta["bias"]).log_softmax(-1)
@@ -122,16 +122,15 @@ def test_a_second_round_is_taught_by_the_first() -> None:
         by_hand = next(
             run.fit_heads(
                 _moved(task.features, 3.0),
-                [run.run_of(Spec(name="linear"), Spec(name="kd"), one.trial.settings, seed=one.trial.seed, split=0,
-                               supervision=0)],
+                [replace(one.fitted.fit.run, head=Spec(name="linear"), loss=Spec(name="kd"), split=0, supervision=0)],
                 splits=[type(one.split)(**{**vars(one.split), "train": rows})],
                 supervisions=[Supervision(weak=said)],
                 start=run.Start(k=4, d=12, names=task.classes, text=task.text),
                 truth=task.labels,
             )
         )  # fmt: skip
-        torch.testing.assert_close(one.fit.theta["last"]["weight"], by_hand.theta["last"]["weight"])
-        assert len(rows) == one.fit.resolved["n_train"]
+        torch.testing.assert_close(one.fitted.fit.theta["last"]["weight"], by_hand.theta["last"]["weight"])
+        assert len(rows) == one.fitted.fit.resolved["n_train"]
     for row in results.rows:
         assert row["n_train"] == len(task.splits(seed=row["seed"]).train[::2])
         assert row["stages"] == [{"stage": 1, "keep_rate": 0.5, "acc_teacher": 0.25}]
@@ -144,7 +143,7 @@ def test_the_taken_out_head_moves_raw_features() -> None:
     results = w2s.fit(task, method="kd+lp", supervision="twice(scale=3)", seeds=1, **SHORT)
     [one] = results.fits
     said = results.best("last").to_torch()(task.features).argmax(-1)
-    assert np.array_equal(said.numpy()[one.split.test], one.fit.predicted["last"])
+    assert np.array_equal(said.numpy()[one.split.test], one.predicted["last"])
 
 
 def test_lessons_of_one_key_are_fitted_once() -> None:
@@ -162,7 +161,7 @@ def test_arms_of_one_seed_may_train_on_other_rows() -> None:
     task = student_world()
     results = w2s.fit(task, method="kd+lp", supervision=["twice(every=2)", "twice(every=3)"], seeds=1, **SHORT)
     n = len(task.splits(seed=0).train)
-    assert [one.fit.resolved["n_train"] for one in results.fits] == [-(-n // 2), -(-n // 3)]
+    assert [one.fitted.fit.resolved["n_train"] for one in results.fits] == [-(-n // 2), -(-n // 3)]
 
 
 def test_transductive_students_are_ranked_apart() -> None:

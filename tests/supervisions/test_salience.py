@@ -19,8 +19,8 @@ ADAPTER = "adapter(scale=1.0)"
 def frozen(task: Task, head: str, **arguments: object) -> tuple[dict[str, np.ndarray], float]:
     """Parameters f64 of a head fitted on the weak labels by itself, and its temperature."""
     found = w2s.fit(task, loss="kd", head=head, seeds=1, batch_size=64, references=False, **arguments).fits[0]
-    theta = {name: p.double().numpy() for name, p in found.fit.theta["last"].items()}
-    return theta, float(found.fit.resolved["tau_s"])
+    theta = {name: p.double().numpy() for name, p in found.fitted.fit.theta["last"].items()}
+    return theta, float(found.fitted.fit.resolved["tau_s"])
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -34,7 +34,7 @@ def test_features_are_those_of_the_frozen_adapter(name: str) -> None:
     x = unit(task.features.double().numpy())
     expected = unit(x + x @ theta["down"].T @ theta["up"].T)
     found = student(task, f"{name}(via={ADAPTER!r})", loss="kd", epochs=3)
-    request = found.student.request
+    request = found.fitted
     assert request.features is not None and request.move is not None
     np.testing.assert_allclose(request.features.numpy(), expected, atol=2e-5)
     np.testing.assert_allclose(request.move(task.features[:7]).numpy(), expected[:7], atol=2e-5)
@@ -42,7 +42,7 @@ def test_features_are_those_of_the_frozen_adapter(name: str) -> None:
     np.testing.assert_allclose(taught_p(found), labels, atol=1e-6)
     truth = task.manifest.labels[found.split.test]
     said = (expected @ unit(theta["classes"]).T).argmax(1)[found.split.test]
-    assert found.student.details[0]["acc_test"] == pytest.approx((said == truth).mean())
+    assert found.stages[0]["acc_test"] == pytest.approx((said == truth).mean())
 
 
 def test_logits_are_those_of_the_frozen_head_over_its_temperature() -> None:
@@ -50,10 +50,10 @@ def test_logits_are_those_of_the_frozen_head_over_its_temperature() -> None:
     theta, tau = frozen(task, "prototype", epochs=3)
     expected = unit(task.features.double().numpy()) @ unit(theta["prototypes"]).T / tau
     found = student(task, "gt_salience(via='prototype', reads='logits')", loss="kd", epochs=3)
-    features = found.student.request.features
+    features = found.fitted.features
     assert tau == 0.05 and features is not None and features.shape == (200, 4)
     np.testing.assert_allclose(features.numpy(), expected, atol=1e-4)
-    assert found.student.request.text is None
+    assert found.fitted.text is None
 
 
 def test_the_head_is_taken_out_with_what_it_reads() -> None:
@@ -61,9 +61,9 @@ def test_the_head_is_taken_out_with_what_it_reads() -> None:
     for spec in (f"gt_salience(via={ADAPTER!r})", "salience(via='prototype', reads='logits')"):
         results = w2s.fit(task, loss="kd", head="linear", supervision=spec, epochs=2, batch_size=64, references=False)
         best = results.best("last")
-        rows = torch.from_numpy(best.scored.split.test)
+        rows = torch.from_numpy(best.split.test)
         said = best.to_torch()(task.features[rows]).argmax(1).numpy()
-        assert (said == best.scored.fit.predicted["last"]).all()
+        assert (said == best.fit.predicted["last"]).all()
 
 
 def test_rows_say_whether_ground_truth_was_read() -> None:
@@ -126,4 +126,4 @@ def test_an_adapter_without_text_says_so() -> None:
     bare = Task.from_arrays(features=task.features, weak_logits=task.weak_logits[0], labels=task.labels)
     with pytest.raises(MissingText, match="text features"):
         student(bare, "gt_salience")
-    assert student(bare, "gt_salience(via=\"adapter(init='weak_mean')\")").fit.status == "ok"
+    assert student(bare, "gt_salience(via=\"adapter(init='weak_mean')\")").status == "ok"

@@ -13,7 +13,7 @@ from cases import QUICK, accuracy, noisy_task, student, unit, weak_p
 import w2s_fast as w2s
 from w2s_fast import supervisions
 from w2s_fast.core.errors import SpecError, UsageError
-from w2s_fast.results.scoring import Scored
+from w2s_fast.results.outcome import Outcome
 from w2s_fast.supervisions.selection import foremost
 from w2s_fast.tasks.task import Task
 
@@ -34,8 +34,8 @@ def best(score: dict[int, float], keep: float) -> set[int]:
     return set(order[: math.ceil(keep * len(order) - 1e-9)])
 
 
-def rows_of(scored: Scored) -> set[int]:
-    rows = scored.student.request.train
+def rows_of(scored: Outcome) -> set[int]:
+    rows = scored.fitted.train
     assert rows is not None and list(rows) == [r for r in scored.split.train if r in set(rows)], "in hold-train's order"
     return set(rows.tolist())
 
@@ -73,7 +73,7 @@ def test_small_losses_are_those_of_a_first_student() -> None:
     task = unsure()
     scored = student(task, "select_small_loss(keep=0.6, first=0.5)", epochs=4)
     first = student(task, "weak", epochs=2)
-    theta = first.fit.theta["last"]
+    theta = first.fitted.fit.theta["last"]
     z = 10 * unit(task.features.numpy()) @ theta["weight"].numpy().T + theta["bias"].numpy()
     z = z.astype(np.float64)
     logp = z - np.log(np.exp(z).sum(1, keepdims=True))
@@ -104,17 +104,17 @@ def test_students_take_as_many_steps_as_on_all_rows(rule: str) -> None:
     for keep, epochs in ((0.3, 20 // 3), (0.9, 2), (1.0, 2)):
         scored = student(task, f"{rule}(keep={keep})")
         kept, total = len(rows_of(scored)), len(scored.split.train)
-        assert scored.fit.run.epochs == 2 * total // kept == pytest.approx(epochs, abs=1)
-        assert scored.student.details[0]["epochs"] == scored.fit.run.epochs
-    assert student(task, f"{rule}(keep=0.3, equal_iterations=False)").fit.run.epochs == 2
+        assert scored.fitted.fit.run.epochs == 2 * total // kept == pytest.approx(epochs, abs=1)
+        assert scored.stages[0]["epochs"] == scored.fitted.fit.run.epochs
+    assert student(task, f"{rule}(keep=0.3, equal_iterations=False)").fitted.fit.run.epochs == 2
     full = student(task, f"{rule}(keep=0.3)", solver="lbfgs")
-    assert full.student.details[0]["epochs"] == full.trial.settings.epochs
+    assert full.stages[0]["epochs"] == full.resolved["epochs"]
 
 
 def test_what_is_told_of_kept_labels() -> None:
     task = unsure()
     scored = student(task, "select_confidence(keep=0.4)")
-    [told] = scored.student.details
+    [told] = scored.stages
     train, kept = scored.split.train, rows_of(scored)
     right = {int(r): bool(weak_p(task)[r].argmax() == task.labels[int(r)]) for r in train}
     assert told["n_kept"] == len(kept) and told["keep_rate"] == len(kept) / len(train)
@@ -127,7 +127,7 @@ def test_what_is_told_of_kept_labels() -> None:
 def test_symmetric_noise_is_left_out(spec: str) -> None:
     """Half of the labels are wrong at random, and a probe of many dimensions would learn them by heart."""
     task = noisy_task(n=900, d=60, spread=1.0, noise=0.5)
-    [told] = student(task, spec, epochs=20).student.details
+    [told] = student(task, spec, epochs=20).stages
     assert told["precision_kept"] > told["acc_weak"] + 0.2
     found = accuracy(task, spec)
     assert found > accuracy(task, "weak") + 0.1
@@ -145,7 +145,7 @@ def test_confidence_leaves_out_what_is_unsure_and_wrong() -> None:
         features=means[labels] + rng.normal(size=(n, d)), weak_logits=sure[:, None] * np.eye(k)[said], labels=labels
     )
     spec = "select_confidence(keep=0.4)"
-    assert student(task, spec).student.details[0]["precision_kept"] > 0.9
+    assert student(task, spec).stages[0]["precision_kept"] > 0.9
     assert accuracy(task, spec) > accuracy(task, "weak") + 0.1
 
 

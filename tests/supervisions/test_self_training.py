@@ -44,9 +44,9 @@ def test_each_student_is_taught_by_the_one_before(hard: bool) -> None:
         table = np.eye(4)[table.argmax(1)] if hard else table
     found = student(task, f"self_train(hard={hard})", loss="kd")
     np.testing.assert_allclose(taught_p(found), table, atol=2e-5)
-    assert [s["stage"] for s in found.student.details] == [1, 2] and found.trial.strategy.stages == 3
+    assert [s["stage"] for s in found.stages] == [1, 2] and supervisions.make(found.supervision).stages == 3
     truth = task.manifest.labels[train]
-    assert found.student.details[1]["acc_labels"] == pytest.approx((table[train].argmax(1) == truth).mean())
+    assert found.stages[1]["acc_labels"] == pytest.approx((table[train].argmax(1) == truth).mean())
 
 
 @pytest.mark.parametrize("equal_steps", [False, True])
@@ -57,13 +57,13 @@ def test_retraining_takes_the_most_confident_rows(equal_steps: bool) -> None:
     count = math.ceil(0.25 * len(train))
     best = sorted(train, key=lambda i: -first[i].max())[:count]
     found = student(task, f"retrain_confident_like(keep=0.25, equal_steps={equal_steps})", loss="kd")
-    rows = found.student.request.train
-    assert rows is not None and sorted(rows) == sorted(best) and found.fit.resolved["n_train"] == count
-    assert found.fit.run.epochs == (8 if equal_steps else 2)
+    rows = found.fitted.train
+    assert rows is not None and sorted(rows) == sorted(best) and found.fitted.fit.resolved["n_train"] == count
+    assert found.fitted.fit.run.epochs == (8 if equal_steps else 2)
     np.testing.assert_allclose(taught_p(found), np.eye(4)[first.argmax(1)], atol=1e-6)
     truth = task.manifest.labels
     right = [first[i].argmax() == truth[i] for i in best]
-    assert found.student.details[0]["precision_kept"] == pytest.approx(np.mean(right))
+    assert found.stages[0]["precision_kept"] == pytest.approx(np.mean(right))
 
 
 def test_noise_that_a_probe_half_fits() -> None:

@@ -18,7 +18,7 @@ from w2s_fast.tasks.task import Task
 def test_features_hold_the_weak_probabilities() -> None:
     task = student_world(n=120)
     found = student(task, "simulate(scale=0.5)", head="prototype")
-    request = found.student.request
+    request = found.fitted
     expected = np.hstack([unit(task.features.double().numpy()), 0.5 * weak_p(task)])
     assert request.features is not None and request.text is not None and task.text is not None
     np.testing.assert_allclose(request.features.numpy(), expected, atol=1e-6)
@@ -91,7 +91,7 @@ def test_only_hold_train_changes_and_rows_say_that_truth_was_read(kind: str) -> 
     assert hard.max(1).min() > 1 - 1e-6
     truth = task.manifest.labels[found.split.train]
     weak = (weak_p(task)[found.split.train].argmax(1) == truth).mean()
-    assert found.student.details[0]["acc_labels"] == pytest.approx(weak) == (hard.argmax(1) == truth).mean()
+    assert found.stages[0]["acc_labels"] == pytest.approx(weak) == (hard.argmax(1) == truth).mean()
     assert results.rows[0]["reads_truth"]
 
 

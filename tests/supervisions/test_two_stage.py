@@ -61,7 +61,7 @@ def test_kept_rows_keep_their_labels_and_the_first_student_gives_the_others(
     count = math.ceil(0.3 * len(train))
     kept = sorted(score, key=lambda i: -score[i])[:count]
     [(first, p)] = said
-    assert first.resolved["n_train"] == count and found.fit.resolved["n_train"] == len(train)
+    assert first.resolved["n_train"] == count and found.fitted.fit.resolved["n_train"] == len(train)
     wanted = weak_p(task)
     for i in train:
         if i not in kept:
@@ -69,7 +69,7 @@ def test_kept_rows_keep_their_labels_and_the_first_student_gives_the_others(
             wanted[i] = np.eye(4)[own.argmax()] if hard else own
     np.testing.assert_allclose(taught_p(found), wanted, atol=3e-6)
     truth = task.manifest.labels
-    a, b = found.student.details
+    a, b = found.stages
     assert a["keep_rate"] == count / len(train)
     assert a["precision_kept"] == pytest.approx(np.mean([weak_p(task)[i].argmax() == truth[i] for i in kept]))
     rest = [i for i in train if i not in kept]
@@ -114,6 +114,8 @@ def test_everything_kept_is_the_weak_model_alone() -> None:
     all_kept, naive = student(task, "two_stage(keep=1.0)"), student(task, "weak")
     assert all(
         torch.equal(a, b)
-        for a, b in zip(all_kept.fit.theta["last"].values(), naive.fit.theta["last"].values(), strict=True)
+        for a, b in zip(
+            all_kept.fitted.fit.theta["last"].values(), naive.fitted.fit.theta["last"].values(), strict=True
+        )
     )
-    assert all_kept.student.details[1]["acc_discarded"] is None
+    assert all_kept.stages[1]["acc_discarded"] is None

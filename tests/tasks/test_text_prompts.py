@@ -52,7 +52,7 @@ def test_a_learned_prompt_is_a_classifier(task: Task, tmp_path: Path) -> None:
         w = best.head.weights(best.theta)[0]
     assert torch.allclose(logits, torch.nn.functional.normalize(task.features, dim=-1) @ w.T, atol=1e-6)
     assert not any(p.requires_grad for p in module.parameters())
-    split, fitted = best.scored.split, best.scored.fit
+    split, fitted = best.split, best.fit
     assert np.array_equal(logits[torch.as_tensor(split.test)].argmax(-1).numpy(), fitted.predicted["last"])
     back, theta, card = load_head(best.save(tmp_path / "h"))
     again = back.bind(Start(k=5, d=task.width, names=tuple(card["classes"]), tower=task.tower()))

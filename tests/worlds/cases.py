@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 import w2s_fast as w2s
-from w2s_fast.results.scoring import Scored
+from w2s_fast.results.outcome import Outcome
 from w2s_fast.tasks.task import Task
 
 QUICK: dict[str, Any] = {"loss": "ce", "head": "linear", "batch_size": 64, "epochs": 20, "references": False}
 
 
-def student(task: Task, supervision: str, **arguments: Any) -> Scored:
+def student(task: Task, supervision: str, **arguments: Any) -> Outcome:
     """One student of seed 0, in a few steps."""
     return w2s.fit(task, supervision=supervision, **{**QUICK, "epochs": 2, **arguments}).fits[0]
 
@@ -31,9 +31,9 @@ def weak_p(task: Task, seed: int = 0) -> np.ndarray:
     return e / e.sum(1, keepdims=True)
 
 
-def taught_p(scored: Scored) -> np.ndarray:
+def taught_p(scored: Outcome) -> np.ndarray:
     """The probabilities that supervised a student, f64[N, k]."""
-    return scored.student.request.supervision.weak.double().softmax(-1).numpy()
+    return scored.fitted.supervision.weak.double().softmax(-1).numpy()
 
 
 def unit(x: np.ndarray) -> np.ndarray:

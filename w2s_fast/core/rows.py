@@ -19,6 +19,8 @@ class Row(TypedDict, total=False):
 
     schema: int
     run_id: str
+    question: str
+    asked: dict[str, Any]
     status: str
     data: str
     domain: str
@@ -35,6 +37,7 @@ class Row(TypedDict, total=False):
     template: str | None
     supervision: str
     reads_truth: bool
+    verified: bool
     transductive: bool
     stages: list[dict[str, Any]] | None
     seed: int

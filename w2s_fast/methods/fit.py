@@ -9,10 +9,10 @@ from w2s_fast import losses
 from w2s_fast.backbones.device import pick_device, threads
 from w2s_fast.core.errors import UsageError, W2SError, nearest
 from w2s_fast.data.splits import MODES
+from w2s_fast.methods.outcomes import outcome_of
 from w2s_fast.methods.plan import plan_trials
 from w2s_fast.methods.resolve import resolve
 from w2s_fast.methods.run import run_trials, threads_for
-from w2s_fast.results.outcome import Scored
 from w2s_fast.results.results import Results
 from w2s_fast.results.scoring import score
 from w2s_fast.supervisions.fit_request import Student
@@ -56,13 +56,12 @@ def fit(
     done: dict[int, Student] = {}
 
     def finished() -> Results:
-        scored = [
-            Scored(task=task, trial=trial, student=done[i], split=of_seed[trial.seed])
+        outcomes = [
+            outcome_of(task, trial, done[i], of_seed[trial.seed], mode=split, precision=precision)
             for i, trial in enumerate(trials)
             if i in done
         ]
-        missing = len(trials) - len(done)
-        return score(task, scored, mode=split, precision=precision, device=place, unfinished=missing)
+        return score(task, outcomes, mode=split, device=place, unfinished=len(trials) - len(done))
 
     try:
         with threads(threads_for(task, trials)):

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from w2s_fast import heads, losses, supervisions
+from w2s_fast.core.code_digest import code_digest
 from w2s_fast.core.fields import parameters
-from w2s_fast.core.hashing import digest_json
 from w2s_fast.core.specs import Spec
 
 WEAK, GT = Spec(name="weak"), Spec(name="gt")
@@ -50,7 +50,18 @@ class Method:
     @property
     def loss_identity(self) -> str:
         """What tells this loss from another of the same name: the spec, or a digest of the function's code."""
-        return str(self.loss) if isinstance(self.loss, Spec) else f"{self.loss_name} {digest_of(self.loss)}"
+        return str(self.loss) if isinstance(self.loss, Spec) else f"{self.loss_name} {code_digest(self.loss)}"
+
+    @property
+    def checked(self) -> bool:
+        """Whether the formulas of preset, loss, head and supervision could be checked; one's own loss has no source."""
+        own = not isinstance(self.loss, Spec)
+        return (
+            self.verified
+            and (own or self.loss_class.verified)
+            and heads.find(self.head.name).verified
+            and supervisions.find(self.supervision.name).verified
+        )
 
     def canonical(self) -> Method:
         """This method with specs that leave out what equals its default, so that equal methods compare equal."""
@@ -79,14 +90,3 @@ def given_name(loss: Any) -> str:
         fields_set = {f.name: getattr(loss, f.name) for f in fields(loss) if getattr(loss, f.name) != f.default}
         return str(Spec(name=type(loss).__name__, args=fields_set)) if fields_set else type(loss).__name__
     return getattr(loss, "__name__", type(loss).__name__)
-
-
-def digest_of(loss: Any) -> str:
-    """12 hex digits over a function's code, constants and closure, or over an object's class and fields."""
-    code = getattr(loss, "__code__", None)
-    if code is None:
-        return digest_json([type(loss).__module__, type(loss).__qualname__, given_name(loss)])[:12]
-    closure = [repr(cell.cell_contents) for cell in getattr(loss, "__closure__", None) or ()]
-    constants = [repr(c) for c in code.co_consts if not hasattr(c, "co_code")]
-    parts = [code.co_code.hex(), constants, list(code.co_names), closure, repr(getattr(loss, "__defaults__", None))]
-    return digest_json(parts)[:12]

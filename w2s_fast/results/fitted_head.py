@@ -2,99 +2,123 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from w2s_fast import heads
 from w2s_fast.core.errors import UsageError
-from w2s_fast.core.version import CODE
+from w2s_fast.core.specs import Spec
+from w2s_fast.data.splits import Split
 from w2s_fast.heads.classifier import classifier
-
-if TYPE_CHECKING:
-    from w2s_fast.results.outcome import Scored
+from w2s_fast.losses import Supervision
+from w2s_fast.tasks.features import parts
+from w2s_fast.tasks.task import Task
+from w2s_fast.train import Fit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class BestHead:
-    """The head of one run under one selection."""
+class FittedHead:
+    """The head of one run on the cached features of its task, under one selection.
 
-    scored: Scored
-    selection: str
+    split: the rows of its task. spec: how it was asked for. supervision, train: the tables and the rows i[n] that it
+    was trained on (None: all of hold-train). features f[N, e], text f[k, e]: what its supervision put in place of the
+    task's; move: the module that makes such features of raw ones [b, d] (None: there is none). about: the part of the
+    card that no selection changes.
+    """
+
+    task: Task
+    split: Split
+    fit: Fit
+    spec: Spec
+    supervision: Supervision
+    about: Mapping[str, Any]
+    train: NDArray[np.int64] | None = None
+    features: Tensor | None = None
+    text: Tensor | None = None
+    move: nn.Module | None = None
+    selection: str = "last"
 
     @property
     def head(self) -> heads.Head:
         """The head, bound to the task's frozen inputs."""
-        return self.scored.fit.head
+        return self.fit.head
 
     @property
     def theta(self) -> dict[str, Tensor]:
         """The parameters under this selection."""
-        return self.scored.fit.theta[self.selection]
+        return self.fit.theta[self.selection]
+
+    @property
+    def selections(self) -> tuple[str, ...]:
+        """The selections under which there are parameters."""
+        return tuple(self.fit.theta)
 
     @property
     def card(self) -> dict[str, Any]:
         """What the head is and where it comes from, as JSON."""
-        task, trial = self.scored.task, self.scored.trial
+        supervision = self.about.get("supervision")
         return {
-            "method": trial.method.name,
-            "head": str(trial.method.head),
-            "loss": trial.method.loss_name,
-            "supervision": trial.supervision,
-            "reads": "features of the strong encoder"
-            if self._own_features
-            else f"features that {trial.supervision} made",
-            "classes": list(task.classes),
-            "data": task.data,
-            "strong": task.strong,
-            "weak": task.weak,
-            "template": task.template,
-            "seed": trial.seed,
-            "weak_seed": trial.weak_seed,
+            **self.about,
+            "reads": "features of the strong encoder" if self.features is None else f"features that {supervision} made",
+            "classes": list(self.task.classes),
             "selection": self.selection,
-            "selected_epoch": self.scored.fit.selected_epoch[self.selection],
-            "feature_key": task.keys.get("features"),
-            "resolved": self.scored.fit.resolved,
-            "code": CODE,
+            "selected_epoch": self.fit.selected_epoch[self.selection],
+            "resolved": self.fit.resolved,
         }
 
-    @property
-    def _own_features(self) -> bool:
-        """Whether the head was fitted on the task's features as they are."""
-        return self.scored.student.request.features is None
+    def under(self, selection: str) -> FittedHead:
+        """The same run under another selection; `UsageError` where it has none such."""
+        if selection not in self.fit.theta:
+            known = ", ".join(self.fit.theta) or f"none ({self.fit.status})"
+            raise UsageError(f"{self.about.get('method')}: no parameters under {selection!r}; there are: {known}")
+        return replace(self, selection=selection)
+
+    def labels(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The class of each of these rows of the task, i[n]."""
+        module = classifier(self.head, self.theta)
+        features = self.task.features if self.features is None else self.features
+        predicted = torch.full((len(self.task.ids),), -1)
+        wanted = torch.from_numpy(np.asarray(rows))
+        with torch.inference_mode():
+            for part, x in parts(features, wanted):
+                predicted[part] = module(x).argmax(-1)
+        return predicted[wanted].numpy()
 
     def to_torch(self) -> nn.Module:
         """A module f[b, d] raw features -> logits f[b, k] (before the temperature)."""
-        request = self.scored.student.request
         own = classifier(self.head, self.theta)
-        if request.features is None:
+        if self.features is None:
             return own
-        if request.move is None:
+        if self.move is None:
             raise UsageError(
-                f"{self.scored.trial.method.name} was fitted on features that {self.scored.trial.supervision} made for "
+                f"{self.about.get('method')} was fitted on features that {self.about.get('supervision')} made for "
                 "the rows of the task alone, so it is no function of an image's own features; read its "
                 "predictions instead"
             )
-        return nn.Sequential(request.move, own)
+        return nn.Sequential(self.move, own)
 
     def save(self, path: str | Path) -> Path:
         """Write safetensors and a JSON card; `heads.load_head` reads them back.
 
         The head alone: where its card says that it reads features that a supervision made, `to_torch` has both.
         """
-        head = self.scored.student.request.head or self.scored.trial.method.head
-        return heads.save_head(path, head, self.theta, self.card)
+        return heads.save_head(path, self.spec, self.theta, self.card)
 
     def export(self, path: str | Path) -> Path:
         """Write the open_clip-compatible zero-shot classifier matrix f[d, k] with its class names.
 
         `UsageError` where the head reads other features than the encoder's.
         """
-        if not self._own_features:
+        if self.features is not None:
             raise UsageError(
-                f"{self.scored.trial.method.name} reads features that {self.scored.trial.supervision} made, which no "
+                f"{self.about.get('method')} reads features that {self.about.get('supervision')} made, which no "
                 "zero-shot classifier of the encoder does; take to_torch(), which makes them first"
             )
-        return heads.export_classifier(self.theta, self.head, path, names=self.scored.task.classes, card=self.card)
+        return heads.export_classifier(self.theta, self.head, path, names=self.task.classes, card=self.card)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,12 @@ from w2s_fast.core import rows as files
 from w2s_fast.core.errors import UsageError, nearest
 from w2s_fast.core.intervals import Interval, Resamples
 from w2s_fast.core.rows import Row
-from w2s_fast.methods.resolve import unverified
 from w2s_fast.results import predictions
 from w2s_fast.results.predictions import Predictions
-from w2s_fast.results.summary import Group, Systems, Table, group_names, summarise
+from w2s_fast.results.summary import Group, Systems, Table, group_names, group_of, summarise
 
 if TYPE_CHECKING:
-    from w2s_fast.results.fitted_head import BestHead
-    from w2s_fast.results.outcome import Scored
+    from w2s_fast.results.outcome import Fitted, Outcome
 
 CRITERION = {"last": "agree_val", "weak_val": "agree_val", "oracle": "acc_val", "test_best": "acc_test"}
 """By which curve `best` compares runs under a selection."""
@@ -35,14 +33,13 @@ class Results:
 
     rows: list[Row]
     kept: tuple[Predictions, ...] = ()
-    fits: tuple[Scored, ...] = ()
+    fits: tuple[Outcome, ...] = ()
     unfinished: int = 0
 
     def __add__(self, other: Results) -> Results:
         """Both, with one row per run and selection: the later one's."""
-        rows = {(r.get("run_id"), r.get("selection")): r for r in (*self.rows, *other.rows)}
         return Results(
-            rows=list(rows.values()),
+            rows=_latest([*self.rows, *other.rows]),
             kept=_merged([*self.kept, *other.kept]),
             fits=(*self.fits, *other.fits),
             unfinished=self.unfinished + other.unfinished,
@@ -68,9 +65,13 @@ class Results:
             )
         return found
 
-    def table(self, *, selection: str = "last") -> Table:
-        """Accuracy and PGR per system and domain with 95 % intervals; `print` it, or render it with `report`."""
-        doubtful = unverified(self.rows)
+    def table(self, *, selection: str = "last", unverified: Collection[str] | None = None) -> Table:
+        """Accuracy and PGR per system and domain with 95 % intervals; `print` it, or render it with `report`.
+
+        unverified: names of methods whose formula could not be checked; None takes the rows' word.
+        """
+        told = {str(row.get("method")) for row in self.rows if row.get("verified") is False}
+        doubtful = sorted(told) if unverified is None else unverified
         return summarise(self.rows, self.systems(selection=selection), selection=selection, unverified=doubtful)
 
     def compare(self, a: str, b: str, *, selection: str = "last") -> dict[str, Interval]:
@@ -104,15 +105,15 @@ class Results:
         """One record per run and epoch: method, seed, weak_seed, epoch, and each curve's value (None for NaN)."""
         out: list[dict[str, Any]] = []
         for one in self.fits:
-            for epoch in range(one.fit.run.epochs + 1):
+            for epoch in range(one.epochs + 1):
                 record: dict[str, Any] = {
-                    "method": one.trial.method.name,
-                    "seed": one.trial.seed,
-                    "weak_seed": one.trial.weak_seed,
-                    "supervision": one.trial.supervision,
+                    "method": one.method,
+                    "seed": one.seed,
+                    "weak_seed": one.weak_seed,
+                    "supervision": one.supervision,
                     "epoch": epoch,
                 }
-                record |= {name: files.clean(float(curve[epoch])) for name, curve in one.fit.curves.items()}
+                record |= {name: files.clean(float(curve[epoch])) for name, curve in one.curves.items()}
                 out.append(record)
         return out
 
@@ -126,13 +127,13 @@ class Results:
         """
         out: list[dict[str, Any]] = []
         for one in self.fits:
-            epochs, curve = one.fit.selected_epoch, one.fit.curves["acc_test"]
+            epochs, curve = one.selected_epoch, one.curves["acc_test"]
             found = {name: files.clean(float(curve[epochs[name]])) if name in epochs else None for name in CRITERION}
             record: dict[str, Any] = {
-                "method": one.trial.method.name,
-                "seed": one.trial.seed,
-                "weak_seed": one.trial.weak_seed,
-                "supervision": one.trial.supervision,
+                "method": one.method,
+                "seed": one.seed,
+                "weak_seed": one.weak_seed,
+                "supervision": one.supervision,
             }
             last = found["last"]
             for name, value in found.items():
@@ -142,31 +143,29 @@ class Results:
             out.append(record)
         return out
 
-    def best(self, selection: str = "weak_val", *, method: str | None = None) -> BestHead:
+    def best(self, selection: str = "weak_val", *, method: str | None = None) -> Fitted:
         """The run that does best on hold-val under `selection` (weak agreement, or truth for `oracle`), no ceilings.
 
         The result gives `to_torch()`, `save(path)` and `export(path)`.
         """
-        from w2s_fast.results.fitted_head import BestHead
-
         if selection not in CRITERION:
             raise UsageError(f"unknown selection {selection!r}{nearest(selection, CRITERION)}")
-        names = {s.trial.method.name for s in self.fits if not s.trial.ceiling}
+        names = {one.method for one in self.fits if not one.ceiling}
         if method is not None and method not in names:
             raise UsageError(f"{method!r} was not fitted{nearest(method, names)}")
-        fitted = [
-            s
-            for s in self.fits
-            if not s.trial.ceiling and selection in s.fit.theta and method in (None, s.trial.method.name)
+        found = [
+            (one, one.fitted)
+            for one in self.fits
+            if not one.ceiling and one.fitted and selection in one.fitted.selections and method in (None, one.method)
         ]
-        if not fitted:
+        if not found:
             raise UsageError(f"no fitted head with selection {selection!r}; fit a method first")
 
-        def merit(one: Scored) -> float:
-            curve = one.fit.curves[CRITERION[selection]]
-            return float(np.nan_to_num(curve[one.fit.selected_epoch[selection]], nan=-1.0))
+        def merit(pair: tuple[Outcome, Fitted]) -> float:
+            value = pair[0].at_selection(selection, CRITERION[selection])
+            return -1.0 if value is None else value
 
-        return BestHead(scored=max(fitted, key=merit), selection=selection)
+        return max(found, key=merit)[1].under(selection)
 
     def save(self, path: str | Path, *, selections: Sequence[str] | None = None) -> list[Row]:
         """Append the rows to a JSONL file and keep predictions in `<path>.preds/`; the rows as written, naming them."""
@@ -189,10 +188,15 @@ class Results:
     def load(path: str | Path, *, torn: list[str] | None = None) -> Results:
         """Rows of a JSONL file with the predictions that they name; later rows replace earlier ones of the same run."""
         target = Path(path)
-        latest = {(r.get("run_id"), r.get("selection")): r for r in files.read(target, torn=torn)}
-        names = sorted({str(r.get("preds")).partition("#")[0] for r in latest.values() if r.get("preds")})
+        latest = _latest(files.read(target, torn=torn))
+        names = sorted({str(r.get("preds")).partition("#")[0] for r in latest if r.get("preds")})
         kept = [predictions.load(target.parent / name) for name in names]
-        return Results(rows=list(latest.values()), kept=_merged(kept))
+        return Results(rows=latest, kept=_merged(kept))
+
+
+def _latest(rows: Iterable[Row]) -> list[Row]:
+    """One row per run, selection and group: the last."""
+    return list({(row.get("run_id"), row.get("selection"), group_of(row)): row for row in rows}.values())
 
 
 def _stem(kept: Predictions) -> str:

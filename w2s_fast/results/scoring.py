@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,54 +14,46 @@ from w2s_fast.core.hashing import digest_json
 from w2s_fast.core.rows import SCHEMA, Row
 from w2s_fast.core.statistics import PGR, paired_gap_se, pgr
 from w2s_fast.core.version import CODE
-from w2s_fast.heads.classifier import classifier
-from w2s_fast.results.outcome import Scored
+from w2s_fast.results.outcome import Outcome
 from w2s_fast.results.predictions import CEILING_SELECTION, Predictions, System
 from w2s_fast.results.results import Results
 from w2s_fast.results.summary import group_of
 from w2s_fast.tasks import references
-from w2s_fast.tasks.features import parts
 from w2s_fast.tasks.task import Task
 from w2s_fast.train import SELECTIONS
 
 
-def score(
-    task: Task, scored: Sequence[Scored], *, mode: str, precision: str, device: str, unfinished: int = 0
-) -> Results:
-    """One row per fit and selection, ceilings included, and the predictions of every system.
+def score(task: Task, outcomes: Sequence[Outcome], *, mode: str, device: str, unfinished: int = 0) -> Results:
+    """One row per run and selection, ceilings included, and the predictions of every system.
 
     Students that saw test images, and so are transductive, are a group of their own, with the same references and
     ceilings. unfinished: how many more fits were asked for; what is measured against a missing ceiling is then null.
     """
-    seen = [s for s in scored if s.trial.transductive]
-    others = [s for s in scored if not s.trial.transductive]
-    pages: list[tuple[list[Scored], bool]] = [(others, False)] if others else []
+    seen = [s for s in outcomes if s.transductive]
+    others = [s for s in outcomes if not s.transductive]
+    pages: list[tuple[list[Outcome], bool]] = [(others, False)] if others else []
     if seen:
-        pages += [([*seen, *(s for s in others if s.trial.ceiling)], True)]
-    found = [_page(task, page, mode=mode, precision=precision, device=device, transductive=t) for page, t in pages]
+        pages += [([*seen, *(s for s in others if s.ceiling)], True)]
+    found = [_page(task, page, mode=mode, device=device, transductive=t) for page, t in pages]
     return Results(
         rows=[row for page in found for row in page.rows],
         kept=tuple(kept for page in found for kept in page.kept),
-        fits=tuple(scored),
+        fits=tuple(outcomes),
         unfinished=unfinished,
     )
 
 
-def _page(
-    task: Task, scored: Sequence[Scored], *, mode: str, precision: str, device: str, transductive: bool
-) -> Results:
-    """The results of fits that are ranked together."""
-    ceilings = [s for s in scored if s.trial.ceiling and s.fit.status == "ok"]
+def _page(task: Task, scored: Sequence[Outcome], *, mode: str, device: str, transductive: bool) -> Results:
+    """The results of runs that are ranked together."""
+    ceilings = [s for s in scored if s.ceiling and s.status == "ok"]
     said = _References(task)
-    better = said.better_base([s for s in scored if not s.trial.ceiling])
+    better = said.better_base([s for s in scored if not s.ceiling])
     rows: list[Row] = []
     systems: dict[str, System] = {}
     for one in scored:
-        run_id = _run_id(task, one, mode, precision, transductive=transductive)
-        labels = {sel: np.asarray(p).astype(np.int64) for sel, p in one.fit.predicted.items()}
-        systems[run_id] = System(
-            name=one.trial.method.name, seed=one.trial.seed, weak_seed=one.trial.weak_seed, run_id=run_id, labels=labels
-        )
+        run_id = one.run_id(transductive=transductive)
+        labels = {sel: np.asarray(p).astype(np.int64) for sel, p in one.predicted.items()}
+        systems[run_id] = System(name=one.method, seed=one.seed, weak_seed=one.weak_seed, run_id=run_id, labels=labels)
         context = _Context(
             task=task,
             ceilings=ceilings,
@@ -73,13 +64,13 @@ def _page(
             transductive=transductive,
         )
         for selection in [s for s in SELECTIONS if s in labels] or ["last"]:
-            rows.append(_row(one, selection, context, run_id=run_id, precision=precision, device=device))
+            rows.append(_row(one, selection, context, run_id=run_id, device=device))
     for system in said.systems(scored):
         systems[system.run_id] = system
     kept = Predictions(
         group=group_of(rows[0]),
         systems=tuple(systems.values()),
-        rows={s.trial.seed: np.asarray(s.split.test) for s in scored},
+        rows={s.seed: np.asarray(s.split.test) for s in scored},
         truth=np.asarray(task.manifest.labels),
         ids=task.ids,
     )
@@ -102,7 +93,7 @@ class _References:
         at = torch.from_numpy(np.asarray(rows))
         return references.accuracy(predicted[at], self.task.labels[at])
 
-    def better_base(self, students: Sequence[Scored]) -> str:
+    def better_base(self, students: Sequence[Outcome]) -> str:
         """Which of weak and zero-shot is better in the mean over runs: the base of `pgr_zs`."""
         if self.zero_shot is None or not students:
             return "weak"
@@ -110,11 +101,9 @@ class _References:
         prior = [self.accuracy(self.zero_shot, s.split.test) for s in students]
         return "zero-shot" if np.mean([p or 0 for p in prior]) > np.mean([w or 0 for w in weak]) else "weak"
 
-    def systems(self, scored: Sequence[Scored]) -> list[System]:
+    def systems(self, scored: Sequence[Outcome]) -> list[System]:
         """The references as systems, one per seed (and weak seed)."""
-        pairs = {
-            (s.trial.seed, s.trial.weak_seed): np.asarray(s.split.test) for s in scored if s.trial.weak_seed is not None
-        }
+        pairs = {(s.seed, s.weak_seed): np.asarray(s.split.test) for s in scored if s.weak_seed is not None}
         found: list[System] = []
         for (seed, weak_seed), rows in pairs.items():
             for name, predicted in (("weak", self.weak[weak_seed]), ("fusion", self.fused[weak_seed])):
@@ -136,7 +125,7 @@ class _References:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Context:
     task: Task
-    ceilings: list[Scored]
+    ceilings: list[Outcome]
     said: _References
     better: str
     mode: str
@@ -144,57 +133,56 @@ class _Context:
     transductive: bool
 
 
-def _weak_seed(task: Task, one: Scored) -> int:
-    return one.trial.weak_seed if one.trial.weak_seed is not None else task.pairs([one.trial.seed])[0][1]
+def _weak_seed(task: Task, one: Outcome) -> int:
+    return one.weak_seed if one.weak_seed is not None else task.pairs([one.seed])[0][1]
 
 
-def _row(one: Scored, selection: str, context: _Context, *, run_id: str, precision: str, device: str) -> Row:
-    task, trial, fit, said = context.task, one.trial, one.fit, context.said
+def _row(one: Outcome, selection: str, context: _Context, *, run_id: str, device: str) -> Row:
+    task, said, resolved = context.task, context.said, one.resolved
     test = np.asarray(one.split.test)
     weak_seed = _weak_seed(task, one)
     weak_labels = said.weak[weak_seed].numpy()[test]
     truth = np.asarray(task.manifest.labels)[test]
     acc_weak = said.accuracy(said.weak[weak_seed], test)
-    predicted = fit.predicted.get(selection)
-    correct = one.correct(selection)
+    predicted = one.predicted.get(selection)
+    correct = None if predicted is None else np.asarray(predicted) == truth
     acc = None if correct is None else float(correct.mean())
     same = None if predicted is None else np.asarray(predicted) == weak_labels
     weak_right = weak_labels == truth
-    ceiling, best = (None, None) if trial.ceiling else _ceilings_of(one, selection, context)
+    ceiling, best = (None, None) if one.ceiling else _ceilings_of(one, selection, context)
     base = (
         said.zero_shot.numpy()[test] == truth
         if context.better == "zero-shot" and said.zero_shot is not None
         else weak_right
     )
     same_head = _pgr(weak_right, correct, ceiling)
-    resolved, head = fit.resolved, fit.head
     return Row(
         schema=SCHEMA,
         run_id=run_id,
-        status=fit.status,
+        status=one.status,
         data=task.data,
         domain=task.domain,
         weak=task.weak,
-        weak_seed=trial.weak_seed,
+        weak_seed=one.weak_seed,
         strong=task.strong,
-        method=trial.method.name,
-        head=str(trial.method.head),
-        loss=trial.method.loss_name,
-        loss_resolved=trial.method.loss_resolved,
-        init=getattr(head, "init_from", None) or "own",
-        init_norm=getattr(head, "init_norm", None),
-        feat_scale=head.x_scale if head.unit_x else None,
+        method=one.method,
+        head=one.head,
+        loss=one.loss,
+        loss_resolved=one.loss_resolved,
+        init=resolved.get("init") or "own",
+        init_norm=resolved.get("init_norm"),
+        feat_scale=resolved.get("feat_scale"),
         template=task.template,
-        supervision=trial.supervision,
-        reads_truth=trial.settings.w_gt > 0 or trial.strategy.truth,
+        supervision=one.supervision,
+        reads_truth=one.reads_truth,
         transductive=context.transductive,
-        stages=[dict(stage) for stage in one.student.details] or None,
-        seed=trial.seed,
+        stages=[dict(stage) for stage in one.stages] or None,
+        seed=one.seed,
         split_seed=one.split.split_seed,
         selection=selection,
-        selected_epoch=fit.selected_epoch.get(selection),
-        agree_val=_on_val(one, selection, "agree_val"),
-        acc_val=_on_val(one, selection, "acc_val"),
+        selected_epoch=one.selected_epoch.get(selection),
+        agree_val=one.at_selection(selection, "agree_val"),
+        acc_val=one.at_selection(selection, "acc_val"),
         acc_weak=acc_weak,
         acc_zero_shot=said.accuracy(said.zero_shot, test),
         acc_fusion=said.accuracy(said.fused[weak_seed], test),
@@ -205,30 +193,30 @@ def _row(one: Scored, selection: str, context: _Context, *, run_id: str, precisi
         pgr=_null(same_head),
         pgr_best=_null(_pgr(weak_right, correct, best)),
         pgr_zs=_null(_pgr(base, correct, ceiling)),
-        pgr_flag=None if trial.ceiling else same_head.flag,
+        pgr_flag=None if one.ceiling else same_head.flag,
         agreement=None if same is None else float(same.mean()),
         agree_right=_mean_where(same, weak_right),
         agree_wrong=_mean_where(same, ~weak_right),
-        n_train=fit.resolved["n_train"],
+        n_train=resolved["n_train"],
         n_test=len(test),
-        optimizer=trial.settings.solver,
-        schedule=trial.settings.schedule if resolved.get("schedule") else None,
+        optimizer=resolved.get("optimizer") or "",
+        schedule=resolved.get("schedule"),
         lr=resolved.get("lr"),
         warmup=resolved.get("warmup"),
-        weight_decay=trial.settings.weight_decay,
-        epochs=trial.settings.epochs or fit.run.epochs,
+        weight_decay=resolved.get("weight_decay"),
+        epochs=resolved.get("epochs", one.epochs),
         batch_size=resolved.get("batch_size"),
         order=resolved.get("order"),
         tau_s=resolved.get("tau_s"),
         tau_w=resolved.get("tau_w"),
-        precision=resolved.get("precision", precision),
+        precision=resolved.get("precision") or "fp32",
         device=device,
-        seconds=fit.seconds["total"],
-        seconds_load=context.load + fit.seconds["load"],
-        seconds_compile=fit.seconds["compile"],
-        seconds_fit=fit.seconds["train"],
-        seconds_evaluate=fit.seconds["evaluate"],
-        stack=fit.stack,
+        seconds=one.seconds["total"],
+        seconds_load=context.load + one.seconds.get("load", 0.0),
+        seconds_compile=one.seconds.get("compile", 0.0),
+        seconds_fit=one.seconds.get("train", 0.0),
+        seconds_evaluate=one.seconds.get("evaluate", 0.0),
+        stack=resolved.get("stack", 0),
         split=context.mode,
         split_hash=one.split.digest,
         truth_digest=task.manifest.truth_digest,
@@ -237,24 +225,26 @@ def _row(one: Scored, selection: str, context: _Context, *, run_id: str, precisi
         text_key=task.keys.get("text"),
         preds=None,
         code=CODE,
-        note="; ".join([*fit.notes, *([task.text_note] if task.text_note else [])]) or None,
+        verified=one.verified,
+        question=one.question.digest,
+        asked=dict(one.question.fields),
+        note="; ".join([*one.notes, *([task.text_note] if task.text_note else [])]) or None,
     )
 
 
-def _ceilings_of(one: Scored, selection: str, context: _Context) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _ceilings_of(one: Outcome, selection: str, context: _Context) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Correctness of the same head's ceiling and of the best one, which is chosen on hold-val, never on the test."""
     read = CEILING_SELECTION[selection]
-    mine = [c for c in context.ceilings if c.trial.seed == one.trial.seed]
-    same = next((c for c in mine if c.trial.ceiling_key == one.trial.ceiling_key), None)
-    best = max(mine, key=lambda c: -1.0 if (v := _on_val(c, read, "acc_val")) is None else v, default=None)
-    return (None if same is None else same.correct(read)), (None if best is None else best.correct(read))
+    mine = [c for c in context.ceilings if c.seed == one.seed]
+    same = next((c for c in mine if c.ceiling_key == one.ceiling_key), None)
+    best = max(mine, key=lambda c: -1.0 if (v := c.at_selection(read, "acc_val")) is None else v, default=None)
+    return _correct(same, read, context.task), _correct(best, read, context.task)
 
 
-def _on_val(one: Scored, selection: str, curve: str) -> float | None:
-    """A curve of hold-val at the selected epoch; None where there is none."""
-    epoch = one.fit.selected_epoch.get(selection)
-    value = math.nan if epoch is None else float(one.fit.curves[curve][epoch])
-    return None if math.isnan(value) else value
+def _correct(one: Outcome | None, selection: str, task: Task) -> np.ndarray | None:
+    """bool[n_test], or None where there is no run, or none under this selection."""
+    predicted = None if one is None else one.predicted.get(selection)
+    return None if one is None or predicted is None else np.asarray(predicted) == task.manifest.labels[one.split.test]
 
 
 def _pgr(base: np.ndarray, correct: np.ndarray | None, ceiling: np.ndarray | None) -> PGR:
@@ -272,31 +262,10 @@ def _mean_where(values: np.ndarray | None, where: np.ndarray) -> float | None:
     return None if values is None or not where.any() else float(values[where].mean())
 
 
-def _pool_accuracy(one: Scored, selection: str, task: Task) -> float | None:
+def _pool_accuracy(one: Outcome, selection: str, task: Task) -> float | None:
     """Accuracy on all of the pool (D_test), most of which the student was trained on: the papers' literal text."""
-    if selection not in one.fit.theta:
+    if one.fitted is None or selection not in one.fitted.selections:
         return None
-    module = classifier(one.fit.head, one.fit.theta[selection])
-    features = task.features if one.student.request.features is None else one.student.request.features
-    predicted = torch.full((len(task.ids),), -1)
-    rows = torch.from_numpy(one.split.pool)
-    with torch.inference_mode():
-        for part, x in parts(features, rows):
-            predicted[part] = module(x).argmax(-1)
-    return references.accuracy(predicted[rows], task.labels[rows])
-
-
-def _run_id(task: Task, one: Scored, mode: str, precision: str, *, transductive: bool) -> str:
-    """16 hex digits over what decides the run, so that a repetition of the same run has the same id."""
-    trial = one.trial
-    fields: list[Any] = [
-        task.data, task.strong, task.weak, task.keys.get("features"), task.keys.get("text"), task.template,
-        (task.keys.get("weak") or {}).get(trial.weak_seed), task.manifest.truth_digest,
-        trial.method.name, str(trial.method.head), trial.method.loss_identity, str(trial.settings),
-        trial.seed, trial.weak_seed, trial.supervision, mode, precision, one.split.digest,
-        *([task.keys.get("teachers"), task.keys.get("weak")] if trial.strategy.teachers > 1 else []),
-        *([spaces] if (spaces := task.keys.get("encoders")) and trial.supervision not in ("weak", "gt") else []),
-        *(["transductive"] if transductive else []),
-        *([order] if (order := one.fit.resolved.get("order")) not in (None, "resident") else []),
-    ]  # fmt: skip
-    return digest_json(fields)[:16]
+    rows = one.split.pool
+    predicted = torch.from_numpy(one.fitted.under(selection).labels(rows))
+    return references.accuracy(predicted, task.labels[torch.from_numpy(rows)])

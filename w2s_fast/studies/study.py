@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from w2s_fast.extract.worker import OnProgress
     from w2s_fast.methods.method import Method
 
+LONGEST = 180
+"""Characters of a head's file name before the run's id; file systems allow 255 bytes in all."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
@@ -191,15 +194,18 @@ def _labelled(on_progress: Callable[[str, int, int], None], label: str) -> Calla
 
 
 def save_every_head(results: Results, directory: Path) -> list[Path]:
-    """Write each fitted head under each selection as safetensors with its card; the files written."""
-    from w2s_fast.results.fitted_head import BestHead
+    """Write each fitted head under each selection as safetensors with its card; the files written.
 
+    Their names end in the run's id, so that no two runs share one, whatever their models, data and methods are called.
+    """
     written: list[Path] = []
-    for scored in results.fits:
-        for selection in scored.fit.theta:
-            trial = scored.trial
-            name = f"{scored.task.domain}-{trial.method.name}-s{trial.seed}"
-            name += f"-w{trial.weak_seed}" if trial.weak_seed is not None else ""
-            safe = "".join(c if c.isalnum() or c in "+-._" else "_" for c in f"{name}-{selection}")
-            written.append(BestHead(scored=scored, selection=selection).save(directory / f"{safe}.safetensors"))
+    for one in results.fits:
+        if one.fitted is None:
+            continue
+        for selection in one.fitted.selections:
+            name = f"{one.domain}-{one.method}-s{one.seed}"
+            name += f"-w{one.weak_seed}" if one.weak_seed is not None else ""
+            safe = "".join(c if c.isalnum() or c in "+-._" else "_" for c in f"{name}-{selection}")[:LONGEST]
+            path = directory / f"{safe}-{one.run_id()}.safetensors"
+            written.append(one.fitted.under(selection).save(path))
     return written
