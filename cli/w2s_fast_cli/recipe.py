@@ -85,7 +85,7 @@ def run(
     from w2s_fast.recipes.places import under
     from w2s_fast.recipes.recipe import SCALES, Recipe
     from w2s_fast.recipes.run import Plan
-    from w2s_fast_cli.beside import check_format, show_tables
+    from w2s_fast_cli.comparison import check_format, show_tables
 
     recipe = Recipe.read(name)
     if data_root is None and scale is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from w2s_fast_cli import options as o
-from w2s_fast_cli.beside import check_format, show_tables
+from w2s_fast_cli.comparison import check_format, show_tables
 from w2s_fast_cli.output import Output
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from w2s_fast.recipes import run as running
 from w2s_fast.recipes.recipe import Recipe, shipped
 from w2s_fast.recipes.run import Plan
 from w2s_fast.recipes.tables import by_group, tables_against
-from w2s_fast.report.beside import side_by_side
+from w2s_fast.report.comparison import side_by_side
 from w2s_fast.report.tables import to_markdown
 from w2s_fast.results.results import Results
 

@@ -205,9 +205,9 @@ def test_every_loss_and_head_trains(loss, head, precision):
 def test_a_converged_run_repeats_its_values_for_one_look_an_epoch(monkeypatch):
     t = task()
     looks = []
-    measure = lbfgs.LbfgsLive._measure
+    measure = lbfgs.LbfgsStack._measure
     monkeypatch.setattr(
-        lbfgs.LbfgsLive, "_measure", lambda self, when: looks.append(float(when)) or measure(self, when)
+        lbfgs.LbfgsStack, "_measure", lambda self, when: looks.append(float(when)) or measure(self, when)
     )
     run = Run(head="linear", loss="kd", solver="lbfgs(iterations=500)", epochs=5, weight_decay=0.1)
     (fit,) = fits(t, [run], [thirds(t.n, 60)])

@@ -93,16 +93,16 @@ def test_solvers_are_torchs(spec, alike):
     decay = np.full(runs, 0.1) if alike else np.array([0.0, 0.1, 0.5])
     active = np.ones((steps, runs)) if alike else np.array([[1, s % 2, s < 5] for s in range(steps)], np.float64)
     count = np.maximum(active.cumsum(0), 1)
-    tables = solver.knobs(np.where(active > 0, lr, 0.0), count, decay)
+    tables = solver.hyperparameters(np.where(active > 0, lr, 0.0), count, decay)
     p = start.clone()
     state = {slot: torch.zeros_like(p) for slot in solver.slots}
     leaves = [start[r].clone().requires_grad_(True) for r in range(runs)]
     optimisers = [SOLVERS[spec]([leaf], decay[r]) for r, leaf in enumerate(leaves)]
     for s in range(steps):
         grad = torch.randn(runs, 4, 5, dtype=torch.float64, generator=g)
-        knobs = {n: float(t[s, 0]) if alike else torch.as_tensor(t[s].copy()) for n, t in tables.items()}
+        numbers = {n: float(t[s, 0]) if alike else torch.as_tensor(t[s].copy()) for n, t in tables.items()}
         before = grad.clone()
-        solver.update(p, grad, state, knobs, None if alike else torch.as_tensor(active[s]))
+        solver.update(p, grad, state, numbers, None if alike else torch.as_tensor(active[s]))
         assert torch.equal(before, grad)
         for r, (leaf, optimiser) in enumerate(zip(leaves, optimisers, strict=True)):
             if active[s, r]:

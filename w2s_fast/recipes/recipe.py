@@ -10,7 +10,7 @@ from typing import Any
 
 from w2s_fast.backbones import libraries, library
 from w2s_fast.core.errors import UsageError, nearest
-from w2s_fast.report.beside import NUMBERS, PaperColumn, Published
+from w2s_fast.report.comparison import NUMBERS, PaperColumn, Published
 from w2s_fast.studies.sweep import Sweep
 
 SHIPPED = Path(__file__).parent
@@ -23,7 +23,7 @@ NONE = "n/a"
 KEYS = (
     "title", "source", "place", "slips", "open", "columns", "lines", "values", "show", "paper", "supervisors", *SCALES,
 )  # fmt: skip
-OWN = ("labels", "beside")
+OWN = ("labels", "compared_with")
 """Keys of a scale that are not those of a sweep."""
 
 
@@ -36,12 +36,13 @@ def shipped() -> tuple[str, ...]:
 class Scale:
     """What one scale of a recipe runs: a sweep, the labels of its axes, and which paper column each label stands for.
 
-    labels: axis -> label -> name as the sweep has it (`{root}` unresolved). beside: our label -> the paper's column.
+    labels: axis -> label -> name as the sweep has it (`{root}` unresolved).
+    compared_with: our label -> the paper's column.
     """
 
     sweep: Sweep
     labels: Mapping[str, Mapping[str, str]]
-    beside: Mapping[str, str] = field(default_factory=dict[str, str])
+    compared_with: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +167,7 @@ class Recipe:
                 name=label,
                 where=self._where(one, label),
                 system=self.values[label] if self.columns == "values" else "{}",
-                paper=one.beside.get(label, label if label in place else None),
+                paper=one.compared_with.get(label, label if label in place else None),
             )
             for label in labels
         ]
@@ -223,8 +224,8 @@ def _scale(values: Mapping[str, Any], where: str) -> Scale:
         names = [given] if isinstance(given, str) else given
         labels[axis] = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
         found[axis] = list(labels[axis].values())
-    beside = values.get("beside", {})
-    return Scale(sweep=Sweep.of(found, where=where), labels=labels, beside=beside)
+    compared_with = values.get("compared_with", {})
+    return Scale(sweep=Sweep.of(found, where=where), labels=labels, compared_with=compared_with)
 
 
 def _numbers(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from w2s_fast.core.rows import Row
 from w2s_fast.recipes.recipe import Recipe, globs
-from w2s_fast.report.beside import beside, fits
+from w2s_fast.report.comparison import comparison, fits
 from w2s_fast.report.matrix import matrices
 from w2s_fast.results.summary import Group, Systems, Table
 
@@ -24,10 +24,10 @@ def tables_of(
     selection: str = "last",
     unverified: Collection[str] = (),
 ) -> list[Table]:
-    """The tables of a recipe at one scale over any rows; errors are those of `report.beside`."""
+    """The tables of a recipe at one scale over any rows; errors are those of `report.comparison`."""
     published = recipe.published(scale)
     if recipe.lines is None:
-        return [beside(rows, systems, published, selection=selection, unverified=unverified)]
+        return [comparison(rows, systems, published, selection=selection, unverified=unverified)]
     named = {
         axis: {label: globs(name) for label, name in names.items()}
         for axis, names in recipe.scale(scale).labels.items()
@@ -62,6 +62,6 @@ def tables_against(
 
 
 def by_group(results: Results, *, selection: str = "last") -> dict[Group, Systems]:
-    """Correctness per group, as `report.beside` takes it."""
+    """Correctness per group, as `report.comparison` takes it."""
     kept = results.predictions
     return {kept[name].group: found for name, found in results.systems(selection=selection).items()}

@@ -33,11 +33,11 @@ def publish_part(
     mark = files.nonce()
     parts = layout.parts_dir(bank)
     tmp, final = parts / (layout.TMP + mark), parts / layout.part_name(part, mark)
-    with ThreadPoolExecutor(2) as beside:
+    with ThreadPoolExecutor(2) as pool:
         try:
-            checking = beside.submit(check)
+            checking = pool.submit(check)
             contents, crcs = encode_part(arrays)
-            hashing = beside.submit(_entries, contents, crcs)
+            hashing = pool.submit(_entries, contents, crcs)
 
             def read_back() -> None:
                 for name, buffers in contents.items():

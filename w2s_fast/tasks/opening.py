@@ -64,17 +64,17 @@ def open_task(
     manifest = open_manifest(data, root=root, identity=identity, class_names=class_names, cache=cache_root(cache))
     tell = say or log
     of_seed = supervisors.of(weak, manifest, data=data, cache=cache, count=weak_seeds)
-    beside = supervisors.beside(teachers, manifest, data=data, cache=cache, known=tuple(of_seed.values()))
+    more = supervisors.more_teachers(teachers, manifest, data=data, cache=cache, known=tuple(of_seed.values()))
     if not halves(manifest)[2]:
         tell(f"{data}: no official split; D_train and the pool are stratified halves by id (split seed 0)")
     if manifest.defaults:
         tell(f"{data}: training defaults {', '.join(f'{k}={v}' for k, v in manifest.defaults.items())}")
-    for model in (weak, *beside):
+    for model in (weak, *more):
         if not supervisors.is_supervisor(model) and not _there(model, data, cache, options):
             supervisors.check_outputs(model, manifest, data=data, cache=cache, options=options)
     banks = prepare(
         manifest,
-        [strong, *of_seed.values(), *beside],
+        [strong, *of_seed.values(), *more],
         data=data,
         cache=cache,
         options=options,
@@ -87,7 +87,7 @@ def open_task(
     table = open_features(features, rows_of(features, manifest.ids), stream=stream, name=data, say=tell)
     logits = {
         model: _weak_logits(banks[model], manifest, model=model, data=data, as_stored=isinstance(table, Stream))
-        for model in (*of_seed.values(), *beside)
+        for model in (*of_seed.values(), *more)
     }
     took = time.perf_counter() - clock
     text, note, scale, text_key = _text(strong, manifest, tuple(templates), cache=cache, options=options, say=tell)
@@ -109,10 +109,10 @@ def open_task(
             "features": features.key,
             "weak": {seed: banks[model].key for seed, model in of_seed.items()},
             "text": text_key,
-            "teachers": {model: banks[model].key for model in beside},
+            "teachers": {model: banks[model].key for model in more},
         },
         weak_models=of_seed,
-        more_teachers={model: logits[model] for model in beside},
+        more_teachers={model: logits[model] for model in more},
         open_features=partial(
             _features_of,
             whole=whole,

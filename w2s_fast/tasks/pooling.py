@@ -52,7 +52,7 @@ def pool_tasks(tasks: Sequence[Task], *, say: Say | None = None) -> Task:
     seeds = [s for s in sorted(first.weak_logits) if all(s in task.weak_logits for task in parts)]
     if not seeds:
         raise UsageError("these data sets have no weak seed in common; train supervisors of the same seeds")
-    beside = [name for name in first.more_teachers if all(name in task.more_teachers for task in parts)]
+    more = [name for name in first.more_teachers if all(name in task.more_teachers for task in parts)]
     return replace(
         first,
         manifest=_joined(parts, ids),
@@ -61,9 +61,9 @@ def pool_tasks(tasks: Sequence[Task], *, say: Say | None = None) -> Task:
         data="+".join(task.data for task in parts),
         paired=all(task.paired for task in parts),
         load_seconds=sum(task.load_seconds for task in parts),
-        keys=_keys(parts, ids, seeds, beside),
+        keys=_keys(parts, ids, seeds, more),
         weak_models=_shared(parts, seeds),
-        more_teachers={name: torch.cat([task.more_teachers[name] for task in parts]) for name in beside},
+        more_teachers={name: torch.cat([task.more_teachers[name] for task in parts]) for name in more},
         open_features=None if any(task.open_features is None for task in parts) else partial(_everywhere, parts),
     )
 
@@ -218,7 +218,7 @@ class JoinedBlocks:
         return np.concatenate([found, np.zeros((self.block - len(found), self.d), self.dtype)])
 
 
-def _keys(parts: Sequence[Task], ids: tuple[str, ...], seeds: Sequence[int], beside: Sequence[str]) -> dict[str, Any]:
+def _keys(parts: Sequence[Task], ids: tuple[str, ...], seeds: Sequence[int], more: Sequence[str]) -> dict[str, Any]:
     """Keys of the joined banks: digests over those of the parts, and over which rows were taken."""
 
     rows = digest_json(list(ids))
@@ -230,7 +230,7 @@ def _keys(parts: Sequence[Task], ids: tuple[str, ...], seeds: Sequence[int], bes
         "features": both(lambda task: task.keys.get("features")),
         "weak": {seed: both(lambda task, s=seed: (task.keys.get("weak") or {}).get(s)) for seed in seeds},
         "text": parts[0].keys.get("text"),
-        "teachers": {name: both(lambda task, n=name: (task.keys.get("teachers") or {}).get(n)) for name in beside},
+        "teachers": {name: both(lambda task, n=name: (task.keys.get("teachers") or {}).get(n)) for name in more},
         "encoders": both(lambda task: task.keys.get("encoders")),
     }
 

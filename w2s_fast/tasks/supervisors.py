@@ -78,7 +78,7 @@ def of(
     return chosen
 
 
-def beside(
+def more_teachers(
     teachers: Sequence[str],
     manifest: Manifest,
     *,

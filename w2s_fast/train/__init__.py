@@ -9,7 +9,7 @@ from w2s_fast.losses.supervision import Batch, Supervision, ground_truth
 from w2s_fast.train.engine import SELECTIONS, fit_heads
 from w2s_fast.train.features import Resident
 from w2s_fast.train.order import order
-from w2s_fast.train.plan import Stack, plan
+from w2s_fast.train.plan import RunStack, plan
 from w2s_fast.train.run import Fit, Run, SplitRows
 from w2s_fast.train.stream import Stream
 
@@ -20,8 +20,8 @@ __all__ = [
     "Fit",
     "Resident",
     "Run",
+    "RunStack",
     "SplitRows",
-    "Stack",
     "Start",
     "Stream",
     "Supervision",

@@ -17,13 +17,13 @@ from w2s_fast.losses.supervision import Supervision
 from w2s_fast.train.batch import Tables
 from w2s_fast.train.checks import check_inputs, check_rows
 from w2s_fast.train.compiled import Compiler
+from w2s_fast.train.context import EngineContext, SplitTensors
 from w2s_fast.train.evaluate import MOST_LOGITS
 from w2s_fast.train.features import prepared
 from w2s_fast.train.full_batch import check_full
 from w2s_fast.train.fused import make_fused
 from w2s_fast.train.gemm import PRECISIONS
 from w2s_fast.train.kernels import why_not
-from w2s_fast.train.live import SplitTensors, World
 from w2s_fast.train.loop import Progress, fits
 from w2s_fast.train.memory import check_memory, most_tables, shared_bytes
 from w2s_fast.train.run import Fit, Run, SplitRows, check_supervision, resolve
@@ -107,7 +107,7 @@ def fit_heads(
         )
         for unit, scale, operand in {shape_of(s.head) for s in setups}
     }
-    world = World(
+    context = EngineContext(
         raw=prepared(x, unit_rows=False, scale=1.0, master=dtype, operand=dtype, device=place),
         shaped=shaped,
         splits=[
@@ -119,14 +119,14 @@ def fit_heads(
         truth=known,
         tables=Tables(most=most_tables(place)),
         precision=kind,
-        fuse=make_fused if _kernels(kernels, place) else lambda live: None,
+        fuse=make_fused if _kernels(kernels, place) else lambda stack: None,
         compiler=Compiler(compile if place.type == "cpu" else "never", setups, k=start.k),
         device=place,
     )
     for setup in setups:
         check_full(setup, supervisions[setup.run.supervision], k=start.k, d=start.d)
     load = (time.perf_counter() - clock) / max(1, len(setups))
-    return fits(world, setups, selections=tuple(selections), on_progress=on_progress, load=load)
+    return fits(context, setups, selections=tuple(selections), on_progress=on_progress, load=load)
 
 
 def _moved(

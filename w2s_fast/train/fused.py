@@ -1,4 +1,4 @@
-"""Whole epochs of a stack by the kernels: what `Live` does step by step in torch, in a few launches per step."""
+"""Whole epochs of a stack by the kernels: what `Stack` does step by step in torch, in a few launches per step."""
 
 from __future__ import annotations
 
@@ -18,32 +18,33 @@ from w2s_fast.train.layout import Layout
 from w2s_fast.train.slices import Slice
 
 if TYPE_CHECKING:
-    from w2s_fast.train.live import Live
+    from w2s_fast.train.stack import Stack
 
 log = logging.getLogger("w2s_fast")
 
 ALIGN = 8
+PREFIX = "hyperparameter:"
 """Columns of logits come in multiples of this: 16 bytes of bf16."""
 
 
-def why_not_fused(live: Live) -> str | None:
+def why_not_fused(stack: Stack) -> str | None:
     """Why a stack is left to torch, in words for the log; None if the kernels serve it."""
     from w2s_fast.train.kernels import adam, unit
 
-    head, world = live.head, live.world
-    if world.dtype != torch.float32:
+    head, context = stack.head, stack.context
+    if context.dtype != torch.float32:
         return "the kernels compute in single precision"
-    if not isinstance(live.x, Resident):
+    if not isinstance(stack.x, Resident):
         return "features are streamed"
     if type(head) not in (Linear, Prototype):
         return f"head {head.name or type(head).__name__} is not linear or prototype"
-    if live.x.d > unit.WIDEST and isinstance(head, Prototype):
-        return f"features have {live.x.d} dimensions, more than {unit.WIDEST}"
-    if not adam.serves(live.setups[0].solver):
+    if stack.x.d > unit.WIDEST and isinstance(head, Prototype):
+        return f"features have {stack.x.d} dimensions, more than {unit.WIDEST}"
+    if not adam.serves(stack.setups[0].solver):
         return "the solver is not adam, adamw or sgd"
-    for part in live.slices:
+    for part in stack.slices:
         one = part.supervisions[0]
-        if one.pick is not None or part.memory or _kind(part, world.start.k) is None:
+        if one.pick is not None or part.memory or _kind(part, context.start.k) is None:
             return f"loss {part.label} has no kernel"
         if one.weak.dtype != torch.float32 or not part.joins:
             return "weak logits are not kept in single precision, or are too large to be joined"
@@ -51,26 +52,26 @@ def why_not_fused(live: Live) -> str | None:
 
 
 class Fused:
-    """The kernels' view of a stack: parameters padded to aligned rows, of which `live.theta` becomes a view.
+    """The kernels' view of a stack: parameters padded to aligned rows, of which `stack.theta` becomes a view.
 
     Columns that pad the classes never move: their slopes are 0.
     """
 
-    def __init__(self, live: Live, recorder: Recorder | None = None) -> None:
-        self.live = live
-        self.k = live.world.start.k
-        self.parameters = {name: self._padded(p) for name, p in live.theta.items()}
-        self.state = {name: {s: self._padded(t) for s, t in slots.items()} for name, slots in live.state.items()}
-        live.theta = {name: p[:, : self.k] for name, p in self.parameters.items()}
-        live.state = {n: {s: t[:, : self.k] for s, t in slots.items()} for n, slots in self.state.items()}
+    def __init__(self, stack: Stack, recorder: Recorder | None = None) -> None:
+        self.stack = stack
+        self.k = stack.context.start.k
+        self.parameters = {name: self._padded(p) for name, p in stack.theta.items()}
+        self.state = {name: {s: self._padded(t) for s, t in slots.items()} for name, slots in stack.state.items()}
+        stack.theta = {name: p[:, : self.k] for name, p in self.parameters.items()}
+        stack.state = {n: {s: t[:, : self.k] for s, t in slots.items()} for n, slots in self.state.items()}
         main = next(p for p in self.parameters.values() if p.ndim == 3)
-        self.cosine = isinstance(live.head, Prototype)
-        operand = live.world.precision.operand
+        self.cosine = isinstance(stack.head, Prototype)
+        operand = stack.context.precision.operand
         self.low = torch.empty_like(main, dtype=operand) if operand != main.dtype else None
         self.unit = torch.empty_like(main) if self.cosine and self.low is None else None
-        self.kinds = {id(part): self._served(part) for part in live.slices}
+        self.kinds = {id(part): self._served(part) for part in stack.slices}
         self._refresh(main)
-        device = live.world.device
+        device = stack.context.device
         if recorder is None and device.type == "cuda":
             recorder = CudaRecorder(device)
         self.graph = EpochGraph(self._epoch, recorder, device=device)
@@ -78,7 +79,7 @@ class Fused:
     def train_epoch(self, layout: Layout) -> Tensor:
         """The mean training loss f[R] of one epoch."""
         values = {"rows": layout.rows, "t": layout.t.flatten(1), "n": layout.n, "inverse": _table(layout.inverse)}
-        values |= {f"knob:{name}": _table(knob) for name, knob in layout.knobs.items()}
+        values |= {PREFIX + name: _table(table) for name, table in layout.hyperparameters.items()}
         if layout.valid is not None:
             values["valid"] = layout.valid
         if layout.active is not None:
@@ -86,7 +87,7 @@ class Fused:
         return self.graph.run(values)
 
     def _epoch(self, values: Mapping[str, Tensor]) -> Tensor:
-        size = self.live.setups[0].run.batch_size
+        size = self.stack.setups[0].run.batch_size
         rows = values["rows"]
         total = torch.zeros_like(values["n"])
         for step, at in enumerate(range(0, rows.shape[-1], size)):
@@ -95,9 +96,9 @@ class Fused:
         return total / values["n"]
 
     def _step(self, values: Mapping[str, Tensor], step: int, rows: Tensor, valid: Tensor | None) -> Tensor:
-        assert isinstance(self.live.x, Resident)
-        runs, b = len(self.live), rows.shape[-1]
-        x = self.live.x.table.index_select(0, rows.reshape(-1)).view(*rows.shape, -1)
+        assert isinstance(self.stack.x, Resident)
+        runs, b = len(self.stack), rows.shape[-1]
+        x = self.stack.x.table.index_select(0, rows.reshape(-1)).view(*rows.shape, -1)
         wide = x.expand(runs, *x.shape) if x.ndim == 2 else x
         w = self._operand()
         z = batched(wide, w.mT, torch.float32)
@@ -105,12 +106,12 @@ class Fused:
         value = torch.empty(runs, b, dtype=torch.float32, device=z.device)
         t, inverse = values["t"][step], values["inverse"][step]
         cache: dict[Any, Tensor] = {}
-        for part in self.live.slices:
+        for part in self.stack.slices:
             batch = part.batch(rows, valid, t.view(-1, 1, 1), cache)
             self._rows(part, batch, z, dz, value, t=t, inverse=inverse)
-        knobs = {name[5:]: knob[step] for name, knob in values.items() if name.startswith("knob:")}
+        numbers = {n.removeprefix(PREFIX): t[step] for n, t in values.items() if n.startswith(PREFIX)}
         active = values["active"][step] if "active" in values else None
-        self._move(batched(dz.mT, wide, torch.float32), dz, knobs, active)
+        self._move(batched(dz.mT, wide, torch.float32), dz, numbers, active)
         return value.sum(dim=-1)
 
     def _rows(
@@ -148,15 +149,15 @@ class Fused:
             dz=dz[here],
         )
 
-    def _move(self, dw: Tensor, dz: Tensor, knobs: dict[str, Tensor], active: Tensor | None) -> None:
+    def _move(self, dw: Tensor, dz: Tensor, numbers: dict[str, Tensor], active: Tensor | None) -> None:
         from w2s_fast.train.kernels import adam, unit
         from w2s_fast.train.solver import Adam
 
-        solver = self.live.setups[0].solver
+        solver = self.stack.setups[0].solver
         for name, p in self.parameters.items():
             state = self.state[name]
-            spared = {} if name not in self.live.head.undecayed else {"l2", "shrink"}
-            own = {n: knob for n, knob in knobs.items() if n not in spared}
+            spared = {} if name not in self.stack.head.undecayed else {"l2", "shrink"}
+            own = {n: hyperparameter for n, hyperparameter in numbers.items() if n not in spared}
             if p.ndim == 2:
                 adam.update(solver, p, dz.sum(dim=-2, dtype=torch.float32), state, own, active)
             elif not self.cosine:
@@ -190,22 +191,22 @@ class Fused:
     def _served(self, part: Slice) -> tuple[Kind, Tensor]:
         kind = _kind(part, self.k)
         assert kind is not None
-        return kind, kind.numbers(part.loss, part.stop - part.start, device=self.live.world.device)
+        return kind, kind.numbers(part.loss, part.stop - part.start, device=self.stack.context.device)
 
 
 def _kind(part: Slice, k: int) -> Kind | None:
     return kind_of(part.loss, k=-(-k // ALIGN) * ALIGN, teachers=part.supervisions[0].teachers)
 
 
-def _table(knob: list[float] | Tensor) -> Tensor:
-    assert isinstance(knob, Tensor)
-    return knob
+def _table(hyperparameter: list[float] | Tensor) -> Tensor:
+    assert isinstance(hyperparameter, Tensor)
+    return hyperparameter
 
 
-def make_fused(live: Live) -> Fused | None:
+def make_fused(stack: Stack) -> Fused | None:
     """The fused form of a stack; None, with a line in the log, where torch has to do it."""
-    reason = why_not_fused(live)
+    reason = why_not_fused(stack)
     if reason is None:
-        return Fused(live)
-    log.info("%d runs are left to torch: %s", len(live), reason)
+        return Fused(stack)
+    log.info("%d runs are left to torch: %s", len(stack), reason)
     return None

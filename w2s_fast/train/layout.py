@@ -12,7 +12,7 @@ from torch import Tensor
 
 from w2s_fast.train.order import shuffled
 from w2s_fast.train.run import Setup
-from w2s_fast.train.solver import Knob
+from w2s_fast.train.solver import Hyperparameter
 
 Order = Callable[[NDArray[np.int64], int, int], NDArray[np.int64]]
 """(train rows i[n], run seed, epoch) -> the rows in the order of that epoch."""
@@ -24,7 +24,7 @@ class Layout:
 
     valid: bool[R, n], None if nothing is padded; whole[S]: no padding in that step. t: f[S, R, 1, 1]. inverse: 1 / B of
     the run's own rows B in a batch. active: f[S, R], None if no run idles in the epoch's tail; idle[S]: some run does.
-    knobs: the solver's numbers per step. n: train rows f[R].
+    hyperparameters: the solver's numbers per step. n: train rows f[R].
     """
 
     rows: Tensor
@@ -35,12 +35,12 @@ class Layout:
     inverse: list[float] | Tensor
     active: Tensor | None
     idle: NDArray[np.bool_]
-    knobs: dict[str, list[float] | Tensor]
+    hyperparameters: dict[str, list[float] | Tensor]
     n: Tensor
 
-    def numbers(self, step: int) -> dict[str, Knob]:
+    def numbers(self, step: int) -> dict[str, Hyperparameter]:
         """The solver's numbers of a step."""
-        return {name: knob[step] for name, knob in self.knobs.items()}
+        return {name: hyperparameter[step] for name, hyperparameter in self.hyperparameters.items()}
 
 
 def lay_out(
@@ -81,12 +81,12 @@ def lay_out(
     totals = np.array([s.steps for s in setups])
     lr = np.stack([s.lr * s.schedule.factor(number[:, r], int(totals[r])) for r, s in enumerate(setups)], axis=1)
     decay = np.array([s.run.weight_decay for s in setups], np.float64)
-    tables = first.solver.knobs(np.where(active, lr, 0.0), number + 1.0, decay)
+    tables = first.solver.hyperparameters(np.where(active, lr, 0.0), number + 1.0, decay)
 
     def up(table: NDArray[np.float64]) -> Tensor:
         return torch.as_tensor(np.array(table, order="C")).to(device=device, dtype=dtype)
 
-    def knob(table: NDArray[np.float64]) -> list[float] | Tensor:
+    def hyperparameter(table: NDArray[np.float64]) -> list[float] | Tensor:
         same = bool((table == table[:, :1]).all())
         return table[:, 0].tolist() if same and not on_device else up(table)
 
@@ -97,9 +97,9 @@ def lay_out(
         steps=steps,
         t=up(number / totals).view(steps, len(setups), 1, 1),
         whole=np.asarray((own == widths).all(axis=1)),
-        inverse=knob(1.0 / np.maximum(own, 1)),
+        inverse=hyperparameter(1.0 / np.maximum(own, 1)),
         active=None if bool(active.all()) else up(active.astype(np.float64)),
         idle=np.asarray((own == 0).any(axis=1)),
-        knobs={name: knob(table) for name, table in tables.items()},
+        hyperparameters={name: hyperparameter(table) for name, table in tables.items()},
         n=up(n.astype(np.float64)),
     )

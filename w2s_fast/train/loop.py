@@ -9,19 +9,20 @@ from dataclasses import replace
 
 import torch
 
-from w2s_fast.train.full_batch import live_of
-from w2s_fast.train.live import Live, World
+from w2s_fast.train.context import EngineContext
+from w2s_fast.train.full_batch import stack_of
 from w2s_fast.train.memory import in_memory
 from w2s_fast.train.plan import group
 from w2s_fast.train.run import Fit, Setup
 from w2s_fast.train.select import Track
+from w2s_fast.train.stack import Stack
 
 log = logging.getLogger("w2s_fast")
 Progress = Callable[[int, int], None]
 
 
 def fits(
-    world: World,
+    context: EngineContext,
     setups: Sequence[Setup],
     *,
     selections: tuple[str, ...],
@@ -32,32 +33,32 @@ def fits(
     done = 0
     for label in dict.fromkeys(f"head {s.run.head}, loss {s.label}" for s in setups if not s.closed):
         log.info("%s: no closed form, gradients come from autograd at its own cost", label)
-    stacks = group(setups, d=world.start.d, k=world.start.k, device=world.device, window=world.raw.window)
-    for number, stack in enumerate(stacks):
-        with in_memory(stack, device=world.device, dtype=world.dtype):
-            for fit in _train(world, stack, selections):
+    stacks = group(setups, d=context.start.d, k=context.start.k, device=context.device, window=context.raw.window)
+    for number, members in enumerate(stacks):
+        with in_memory(members, device=context.device, dtype=context.dtype):
+            for fit in _train(context, members, selections):
                 done += 1
                 if on_progress is not None:
                     on_progress(done, len(setups))
                 yield replace(fit, stack=number, seconds={"load": load, **fit.seconds})
 
 
-def _train(world: World, stack: Sequence[Setup], selections: tuple[str, ...]) -> Iterator[Fit]:
+def _train(context: EngineContext, setups: Sequence[Setup], selections: tuple[str, ...]) -> Iterator[Fit]:
     clock = time.perf_counter()
-    live = live_of(world, stack)
-    tracks = [Track(epochs=s.run.epochs, selections=selections) for s in live.setups]
+    stack = stack_of(context, setups)
+    tracks = [Track(epochs=s.run.epochs, selections=selections) for s in stack.setups]
     epoch = 0
-    while len(live):
-        losses = torch.full((len(live),), torch.nan, dtype=world.dtype, device=world.device)
+    while len(stack):
+        losses = torch.full((len(stack),), torch.nan, dtype=context.dtype, device=context.device)
         if epoch > 0:
-            losses = live.train_epoch(epoch - 1)
-        fine = live.finite() & (losses.isfinite() if epoch > 0 else True)
+            losses = stack.train_epoch(epoch - 1)
+        fine = stack.finite() & (losses.isfinite() if epoch > 0 else True)
         # one transfer to the host per epoch
         fine_here, losses_here = torch.stack([fine.to(torch.float64), losses.to(torch.float64)]).tolist()
-        compiled, world.compiler.seconds = world.compiler.seconds, 0.0
+        compiled, context.compiler.seconds = context.compiler.seconds, 0.0
         _add(tracks, "compile", compiled)
         clock = _share(tracks, "train", clock + compiled)
-        scores = live.evaluate(test="test_best" in selections).tolist()
+        scores = stack.evaluate(test="test_best" in selections).tolist()
         staying: list[int] = []
         ended: list[tuple[int, bool]] = []
         for r, track in enumerate(tracks):
@@ -66,29 +67,29 @@ def _train(world: World, stack: Sequence[Setup], selections: tuple[str, ...]) ->
                 continue
             taken = track.log(epoch, losses_here[r], scores[r])
             if taken:
-                track.hold(taken, epoch, live.theta_of(r))
+                track.hold(taken, epoch, stack.theta_of(r))
             if epoch >= track.epochs:
                 ended.append((r, True))
             else:
                 staying.append(r)
-        _predict(live, [(r, tracks[r]) for r, fine_to_end in ended if fine_to_end])
+        _predict(stack, [(r, tracks[r]) for r, fine_to_end in ended if fine_to_end])
         clock = _share(tracks, "evaluate", clock)
-        kernels = live.kernels
-        leaving = [(live.setups[r], tracks[r], fine_to_end, live.learned(r)) for r, fine_to_end in ended]
+        kernels = stack.kernels
+        leaving = [(stack.setups[r], tracks[r], fine_to_end, stack.learned(r)) for r, fine_to_end in ended]
         if ended:
-            live.keep(staying)
+            stack.keep(staying)
             tracks = [tracks[r] for r in staying]
         for setup, track, fine_to_end, learned in leaving:
-            yield replace(_finish(setup, track, epoch, fine_to_end, world, kernels), learned=learned)
+            yield replace(_finish(setup, track, epoch, fine_to_end, context, kernels), learned=learned)
         # the consumer's time between two fits is not ours
         clock = time.perf_counter() if leaving else clock
         epoch += 1
 
 
-def _predict(live: Live, ended: Sequence[tuple[int, Track]]) -> None:
+def _predict(stack: Stack, ended: Sequence[tuple[int, Track]]) -> None:
     """Predictions of every selection of the runs that have ended, all runs together."""
     held = [(r, track, epoch, theta) for r, track in ended for epoch, theta in track.held().items()]
-    found = live.predicted([(r, theta) for r, _, _, theta in held])
+    found = stack.predicted([(r, theta) for r, _, _, theta in held])
     for (_, track, epoch, _), classes in zip(held, found, strict=True):
         track.predicted |= {name: classes for name, at in track.epoch.items() if at == epoch}
 
@@ -104,7 +105,7 @@ def _add(tracks: Sequence[Track], what: str, seconds: float) -> None:
         track.seconds[what] += seconds / len(tracks)
 
 
-def _finish(setup: Setup, track: Track, epoch: int, fine: bool, world: World, kernels: str) -> Fit:
+def _finish(setup: Setup, track: Track, epoch: int, fine: bool, context: EngineContext, kernels: str) -> Fit:
     notes = track.notes()
     if not fine:
         where = f"diverged in epoch {epoch} of {track.epochs}"
@@ -122,10 +123,10 @@ def _finish(setup: Setup, track: Track, epoch: int, fine: bool, world: World, ke
         selected_epoch=dict(track.epoch) if fine else {},
         seconds=seconds,
         resolved=setup.resolved(
-            precision=world.precision_of(setup.head),
-            device=world.device.type,
+            precision=context.precision_of(setup.head),
+            device=context.device.type,
             kernels=kernels,
-            order=world.raw.declared,
+            order=context.raw.declared,
         ),
         notes=notes,
     )

@@ -13,7 +13,7 @@ from w2s_fast.losses.loss import slice_key
 from w2s_fast.train.memory import free_bytes, run_bytes
 from w2s_fast.train.run import Run, Setup, SplitRows, resolve
 
-Stack = tuple[Run, ...]
+RunStack = tuple[Run, ...]
 """Runs of one head class, input scale, batch size and solver."""
 
 CPU_STACK = 32
@@ -24,7 +24,7 @@ GPU_STACK = 128
 
 def plan(
     runs: Sequence[Run], *, splits: Sequence[SplitRows], d: int, k: int, device: str | torch.device
-) -> list[Stack]:
+) -> list[RunStack]:
     """Runs as stacks, each sorted by (split, seed) and then by loss.
 
     Stacks mix splits and seeds. On a CPU they hold up to 32 runs while a step's tensors stay in the cache, on a GPU up

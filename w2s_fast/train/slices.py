@@ -75,7 +75,7 @@ class Slice:
         valid = batch.valid.to(dtype)
         return valid if batch.weight is None else batch.weight * valid
 
-    def value_and_dz(self, z: Tensor, batch: Batch, inverse: Knobs) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def value_and_dz(self, z: Tensor, batch: Batch, inverse: PerRun) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """valid * weight * value f[R, b], its gradient by z f[R, b, k] (not yet / B), and memory's gradients (/ B)."""
         factor = self.factor(batch, z.dtype)
         learned = self.learns
@@ -99,7 +99,7 @@ class Slice:
         return value, dz, grads
 
     def _learning(
-        self, z: Tensor, batch: Batch, factor: Tensor | None, learned: Sequence[str], inverse: Knobs
+        self, z: Tensor, batch: Batch, factor: Tensor | None, learned: Sequence[str], inverse: PerRun
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         with torch.enable_grad():
             leaf = z.detach().requires_grad_(True)
@@ -126,7 +126,7 @@ class Slice:
         return value.squeeze(-1), (logp.exp() - hot) * (share / self.tau_gt)
 
 
-Knobs = float | Tensor
+PerRun = float | Tensor
 
 
 def make_slices(

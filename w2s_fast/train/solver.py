@@ -16,30 +16,33 @@ from w2s_fast.core.fields import Limits, build
 from w2s_fast.core.protocols import Theta
 from w2s_fast.core.specs import Spec, parse
 
-Knob = float | Tensor
+Hyperparameter = float | Tensor
 """A number of the step: a float where all runs share it, else f[R]."""
+PerStep = Mapping[str, Hyperparameter]
 Table = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Solver:
-    """An optimiser: `slots` names its state tensors, `knobs` its numbers per step, `update` moves one parameter."""
+    """An optimiser: `slots` names its state tensors, `hyperparameters` its numbers per step,
+    `update` moves one parameter.
+    """
 
     limits: ClassVar[Limits] = {}
     slots: ClassVar[tuple[str, ...]] = ()
     undecayed: ClassVar[Mapping[str, float]] = {"l2": 0.0}
-    """Knobs that replace those of the step for a parameter that weight decay leaves alone."""
+    """Hyperparameters that replace those of the step for a parameter that weight decay leaves alone."""
     full_batch: ClassVar[bool] = False
     """Whether it sees all train rows at once, and so reads neither batch size nor lr nor schedule."""
     stack: ClassVar[int | None] = None
     """How many runs it solves together at most; None where device and head decide."""
 
-    def knobs(self, lr: Table, count: Table, decay: Table) -> dict[str, Table]:
+    def hyperparameters(self, lr: Table, count: Table, decay: Table) -> dict[str, Table]:
         """Numbers per step and run [S, R] from learning rates, 1-based step counts and weight decay [R]."""
         raise NotImplementedError
 
-    def update(self, p: Tensor, g: Tensor, state: Theta, knobs: Mapping[str, Knob], active: Tensor | None) -> None:
-        """Move p [R, ...] in place by its gradient; runs whose `active` f[R] is 0 (and knobs say lr 0) stay put."""
+    def update(self, p: Tensor, g: Tensor, state: Theta, numbers: PerStep, active: Tensor | None) -> None:
+        """Move p [R, ...] in place by its gradient; runs whose `active` f[R] is 0 (and whose lr is 0) stay."""
         raise NotImplementedError
 
 
@@ -54,7 +57,7 @@ class Adam(Solver):
     limits: ClassVar[Limits] = {"beta1": "[0, 1)", "beta2": "[0, 1)", "eps": "[0, inf)"}
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
 
-    def knobs(self, lr: Table, count: Table, decay: Table) -> dict[str, Table]:
+    def hyperparameters(self, lr: Table, count: Table, decay: Table) -> dict[str, Table]:
         return {
             "move": lr / (1 - self.beta1**count),
             "root": np.sqrt(1 - self.beta2**count),
@@ -63,12 +66,12 @@ class Adam(Solver):
             "count": count,
         }
 
-    def update(self, p: Tensor, g: Tensor, state: Theta, knobs: Mapping[str, Knob], active: Tensor | None) -> None:
+    def update(self, p: Tensor, g: Tensor, state: Theta, numbers: PerStep, active: Tensor | None) -> None:
         m, v = state["m"], state["v"]
-        if active is None and p.device.type == "cpu" and not any(isinstance(k, Tensor) for k in knobs.values()):
-            self._fused(p, g, m, v, lr=float(knobs["lr"]), count=float(knobs["count"]), l2=float(knobs["l2"]))
+        if active is None and p.device.type == "cpu" and not any(isinstance(k, Tensor) for k in numbers.values()):
+            self._fused(p, g, m, v, lr=float(numbers["lr"]), count=float(numbers["count"]), l2=float(numbers["l2"]))
             return
-        g = plus(g, p, knobs["l2"])
+        g = plus(g, p, numbers["l2"])
         if active is None:
             m.lerp_(g, 1 - self.beta1)
             v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
@@ -76,8 +79,8 @@ class Adam(Solver):
             wide = over(active, p)
             m.lerp_(g, wide * (1 - self.beta1))
             v.lerp_(g * g, wide * (1 - self.beta2))
-        denominator = v.sqrt().div_(over(knobs["root"], p)).add_(self.eps)
-        move = knobs["move"]
+        denominator = v.sqrt().div_(over(numbers["root"], p)).add_(self.eps)
+        move = numbers["move"]
         if isinstance(move, Tensor):
             p.addcdiv_(m * over(move, p), denominator, value=-1)
         else:
@@ -107,12 +110,12 @@ class AdamW(Adam):
 
     undecayed: ClassVar[Mapping[str, float]] = {"l2": 0.0, "shrink": 1.0}
 
-    def knobs(self, lr: Table, count: Table, decay: Table) -> dict[str, Table]:
-        return {**super().knobs(lr, count, np.zeros_like(decay)), "shrink": 1 - lr * decay}
+    def hyperparameters(self, lr: Table, count: Table, decay: Table) -> dict[str, Table]:
+        return {**super().hyperparameters(lr, count, np.zeros_like(decay)), "shrink": 1 - lr * decay}
 
-    def update(self, p: Tensor, g: Tensor, state: Theta, knobs: Mapping[str, Knob], active: Tensor | None) -> None:
-        p.mul_(over(knobs["shrink"], p))
-        super().update(p, g, state, knobs, active)
+    def update(self, p: Tensor, g: Tensor, state: Theta, numbers: PerStep, active: Tensor | None) -> None:
+        p.mul_(over(numbers["shrink"], p))
+        super().update(p, g, state, numbers, active)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +128,12 @@ class Sgd(Solver):
     limits: ClassVar[Limits] = {"momentum": "[0, 1)"}
     slots: ClassVar[tuple[str, ...]] = ("m",)
 
-    def knobs(self, lr: Table, count: Table, decay: Table) -> dict[str, Table]:
+    def hyperparameters(self, lr: Table, count: Table, decay: Table) -> dict[str, Table]:
         return {"move": lr, "l2": np.broadcast_to(decay, lr.shape)}
 
-    def update(self, p: Tensor, g: Tensor, state: Theta, knobs: Mapping[str, Knob], active: Tensor | None) -> None:
-        m, move = state["m"], knobs["move"]
-        g = plus(g, p, knobs["l2"])
+    def update(self, p: Tensor, g: Tensor, state: Theta, numbers: PerStep, active: Tensor | None) -> None:
+        m, move = state["m"], numbers["move"]
+        g = plus(g, p, numbers["l2"])
         if active is None:
             m.mul_(self.momentum).add_(g)
         else:
@@ -184,12 +187,12 @@ def make_solver(solver: str | Spec | Solver) -> Solver:
     return build(SOLVERS[spec.name], spec, what="solver")
 
 
-def over(knob: Knob, p: Tensor) -> Knob:
-    """A knob [R] shaped to broadcast over a parameter [R, ...]."""
-    return knob.view(-1, *[1] * (p.ndim - 1)) if isinstance(knob, Tensor) else knob
+def over(number: Hyperparameter, p: Tensor) -> Hyperparameter:
+    """A hyperparameter [R] shaped to broadcast over a parameter [R, ...]."""
+    return number.view(-1, *[1] * (p.ndim - 1)) if isinstance(number, Tensor) else number
 
 
-def plus(g: Tensor, p: Tensor, decay: Knob) -> Tensor:
+def plus(g: Tensor, p: Tensor, decay: Hyperparameter) -> Tensor:
     """g + decay * p, without touching g."""
     if isinstance(decay, Tensor):
         return g + p * over(decay, p)

@@ -24,11 +24,11 @@ ALL = [
 
 
 def schedule(solver, idle):
-    """Knobs f32[R] of every step, and which runs move, for three runs with their own rates and decay."""
+    """Hyperparameters f32[R] of every step, and which runs move, for three runs with their own rates and decay."""
     lr = np.linspace(0.01, 0.1, STEPS * RUNS).reshape(STEPS, RUNS)
     active = np.array([[1, s % 2 if idle else 1, s < 2 or not idle] for s in range(STEPS)], np.float64)
     count = np.maximum(active.cumsum(axis=0), 1)
-    tables = solver.knobs(lr * active, count, np.array([0.0, 0.1, 0.5]))
+    tables = solver.hyperparameters(lr * active, count, np.array([0.0, 0.1, 0.5]))
     return [
         ({n: torch.tensor(np.ascontiguousarray(x[s])) for n, x in tables.items()}, torch.tensor(active[s]))
         for s in range(STEPS)
@@ -39,8 +39,8 @@ def state_of(solver, p):
     return {slot: torch.zeros_like(p) for slot in solver.slots}
 
 
-def single(knobs):
-    return {name: x.float() for name, x in knobs.items()}
+def single(numbers):
+    return {name: x.float() for name, x in numbers.items()}
 
 
 def near(found, wanted):
@@ -56,12 +56,12 @@ def test_update_is_the_solvers(spec, idle):
     wanted = torch.randn(RUNS, 4, 30, dtype=torch.float64, generator=g)
     p, copy = wanted.float(), wanted.half()
     state, exact = state_of(solver, p), state_of(solver, wanted)
-    for knobs, active in schedule(solver, idle):
+    for numbers, active in schedule(solver, idle):
         grad = torch.randn(RUNS, 4, 30, dtype=torch.float64, generator=g).bfloat16()
         still = [x.clone() for x in (p, copy, *state.values())]
-        solver.update(wanted, grad.double(), exact, knobs, active if idle else None)
+        solver.update(wanted, grad.double(), exact, numbers, active if idle else None)
         given = grad if idle else grad.float()
-        adam.update(solver, p, given, state, single(knobs), active.float() if idle else None, low=copy)
+        adam.update(solver, p, given, state, single(numbers), active.float() if idle else None, low=copy)
         assert near(p, wanted)
         assert all(near(state[name], exact[name]) for name in state)
         assert torch.equal(copy, p.half())
@@ -77,37 +77,37 @@ def test_parameters_longer_than_a_block():
     wanted = torch.randn(RUNS, 5, 250, dtype=torch.float64, generator=g)
     p, low = wanted.float(), wanted.bfloat16()
     grad = torch.randn(RUNS, 5, 250, dtype=torch.float64, generator=g)
-    knobs, _ = schedule(solver, False)[0]
+    numbers, _ = schedule(solver, False)[0]
     state, exact = state_of(solver, p), state_of(solver, wanted)
-    solver.update(wanted, grad, exact, knobs, None)
-    adam.update(solver, p, grad.float(), state, single(knobs), low=low)
+    solver.update(wanted, grad, exact, numbers, None)
+    adam.update(solver, p, grad.float(), state, single(numbers), low=low)
     assert near(p, wanted) and near(state["m"], exact["m"]) and near(state["v"], exact["v"])
     assert float((low.float() / p - 1).abs().max()) < 2**-7
 
 
 def test_without_decay_nothing_shrinks():
-    """What a parameter that decay leaves alone gets: knobs without l2 and shrink."""
+    """What a parameter that decay leaves alone gets: the numbers without l2 and shrink."""
     g = torch.Generator().manual_seed(1)
     for spec in ("adam", "adamw", "sgd"):
         solver = make_solver(spec)
         wanted = torch.randn(RUNS, 5, dtype=torch.float64, generator=g)
         p = wanted.float()
         state, exact = state_of(solver, p), state_of(solver, wanted)
-        for knobs, _ in schedule(solver, False):
+        for numbers, _ in schedule(solver, False):
             grad = torch.randn(RUNS, 5, dtype=torch.float64, generator=g)
-            solver.update(wanted, grad, exact, {**knobs, **solver.undecayed}, None)
+            solver.update(wanted, grad, exact, {**numbers, **solver.undecayed}, None)
             adam.update(
-                solver, p, grad.float(), state, {n: x for n, x in single(knobs).items() if n in ("move", "root")}
+                solver, p, grad.float(), state, {n: x for n, x in single(numbers).items() if n in ("move", "root")}
             )
             assert near(p, wanted)
 
 
 def test_a_diverged_run_leaves_its_neighbours_alone():
     solver = make_solver("adam")
-    knobs, _ = schedule(solver, False)[0]
+    numbers, _ = schedule(solver, False)[0]
     p, grad = torch.ones(RUNS, 3, 5), torch.ones(RUNS, 3, 5)
     grad[1] = torch.nan
-    adam.update(solver, p, grad, state_of(solver, p), single(knobs))
+    adam.update(solver, p, grad, state_of(solver, p), single(numbers))
     assert bool(p[1].isnan().all()) and bool(p[[0, 2]].isfinite().all())
 
 
@@ -122,14 +122,14 @@ def test_subclasses_are_not_served():
 def test_what_does_not_fit_is_refused():
     solver = make_solver("adam")
     p = torch.ones(RUNS, 4, 5)
-    knobs = {"move": torch.ones(RUNS), "root": torch.ones(RUNS)}
+    numbers = {"move": torch.ones(RUNS), "root": torch.ones(RUNS)}
     for grad in (torch.ones(RUNS, 5, 4), torch.ones(RUNS, 5, 4).mT):
         with pytest.raises(ValueError):
-            adam.update(solver, p, grad, state_of(solver, p), knobs)
+            adam.update(solver, p, grad, state_of(solver, p), numbers)
     with pytest.raises(ValueError):
-        adam.update(solver, p.double(), p.double(), state_of(solver, p.double()), knobs)
+        adam.update(solver, p.double(), p.double(), state_of(solver, p.double()), numbers)
     with pytest.raises(ValueError):
-        adam.update(solver, p, p.clone(), state_of(solver, p), {**knobs, "move": torch.ones(2)})
+        adam.update(solver, p, p.clone(), state_of(solver, p), {**numbers, "move": torch.ones(2)})
 
 
 @pytest.mark.parametrize("d", [3, 70])
@@ -177,12 +177,12 @@ def test_backward_adam_and_forward_in_one_pass(spec, idle):
     state, exact = state_of(solver, c), state_of(solver, wanted)
     w = unit_rows.normalise(c)
     low = w.half()
-    for knobs, active in schedule(solver, idle):
+    for numbers, active in schedule(solver, idle):
         dw = torch.randn(RUNS, 2, 13, dtype=torch.float64, generator=g)
         leaf = wanted.clone().requires_grad_(True)
         (dc,) = torch.autograd.grad(unit(leaf), leaf, dw)
-        solver.update(wanted, dc, exact, knobs, active if idle else None)
-        unit_rows.step(solver, c, dw.float(), state, single(knobs), active.float() if idle else None, w=w, low=low)
+        solver.update(wanted, dc, exact, numbers, active if idle else None)
+        unit_rows.step(solver, c, dw.float(), state, single(numbers), active.float() if idle else None, w=w, low=low)
         assert near(c, wanted)
         assert all(near(state[name], exact[name]) for name in state)
         assert near(w, unit(wanted))
@@ -195,9 +195,9 @@ def test_padding_of_a_row_does_not_enter_its_length():
     g = torch.Generator().manual_seed(5)
     solver = make_solver("adam(beta2=0, eps=0)")
     c, dw = torch.randn(RUNS, 1, 13, generator=g), torch.randn(RUNS, 1, 13, generator=g)
-    knobs, _ = schedule(solver, False)[0]
+    numbers, _ = schedule(solver, False)[0]
     w = torch.empty_like(c)
-    unit_rows.step(solver, c, dw, state_of(solver, c), single(knobs), w=w)
+    unit_rows.step(solver, c, dw, state_of(solver, c), single(numbers), w=w)
     assert near(w, unit(c.double()))
 
 

@@ -43,8 +43,8 @@ class Small:
                 move = 0.01 * self.epochs
             if self.slip == "item":
                 move = float(move[0])
-            knobs = {"move": move, "root": buffers["root"][step], "l2": 0.0}
-            self.solver.update(self.w, grad, self.state, knobs, None)
+            numbers = {"move": move, "root": buffers["root"][step], "l2": 0.0}
+            self.solver.update(self.w, grad, self.state, numbers, None)
         return total / N
 
 

@@ -55,9 +55,9 @@ def test_solvers(spec, k):
     for step in range(3):
         grad = torch.randn(RUNS, k, D, dtype=torch.float64, device="cuda", generator=g)
         many = torch.linspace(0.01, 0.1, RUNS, dtype=torch.float64, device="cuda") * active
-        knobs = {"move": many, "root": torch.full_like(many, 0.1 * (step + 1)), "l2": many / 2, "shrink": 1 - many}
-        solver.update(wanted, grad, exact, knobs, active.double())
-        adam.update(solver, p, grad.float(), state, {n: x.float() for n, x in knobs.items()}, active, low=low)
+        numbers = {"move": many, "root": torch.full_like(many, 0.1 * (step + 1)), "l2": many / 2, "shrink": 1 - many}
+        solver.update(wanted, grad, exact, numbers, active.double())
+        adam.update(solver, p, grad.float(), state, {n: x.float() for n, x in numbers.items()}, active, low=low)
     assert off(p, wanted) < 2e-6
     assert all(off(state[slot], exact[slot]) < 2e-6 for slot in state)
     assert torch.equal(low, p.bfloat16())
@@ -80,11 +80,11 @@ def test_unit_rows(d):
     assert off(unit_rows.pull(c.float(), dw.float()), dc) < 4e-6
 
     solver = make_solver("adam")
-    knobs = {"move": torch.full((RUNS,), 0.1, device="cuda"), "root": torch.full((RUNS,), 0.03, device="cuda")}
+    numbers = {"move": torch.full((RUNS,), 0.1, device="cuda"), "root": torch.full((RUNS,), 0.03, device="cuda")}
     ours, theirs = c.float(), c.float()
     states = [{slot: torch.zeros_like(ours) for slot in ("m", "v")} for _ in range(2)]
-    unit_rows.step(solver, ours, dw.float(), states[0], knobs, w=w, low=low)
-    adam.update(solver, theirs, unit_rows.pull(theirs, dw.float()), states[1], knobs)
+    unit_rows.step(solver, ours, dw.float(), states[0], numbers, w=w, low=low)
+    adam.update(solver, theirs, unit_rows.pull(theirs, dw.float()), states[1], numbers)
     assert off(ours, theirs) < 1e-6
     assert off(w, unit(ours)) < 2e-6
     assert torch.equal(low, w.bfloat16())

@@ -13,20 +13,21 @@ from w2s_fast.core.errors import UsageError
 from w2s_fast.heads.linear import Linear
 from w2s_fast.losses.brier import Brier
 from w2s_fast.losses.supervision import Supervision
-from w2s_fast.train.full_batch.lbfgs import LbfgsLive, chunk_rows
-from w2s_fast.train.full_batch.ridge import RidgeLive
-from w2s_fast.train.live import Live, World
+from w2s_fast.train.context import EngineContext
+from w2s_fast.train.full_batch.lbfgs import LbfgsStack, chunk_rows
+from w2s_fast.train.full_batch.ridge import RidgeStack
 from w2s_fast.train.run import Setup
 from w2s_fast.train.solver import Lbfgs, Ridge
+from w2s_fast.train.stack import Stack
 from w2s_fast.train.step import is_linear_in_x
 
 
-def live_of(world: World, setups: Sequence[Setup]) -> Live:
+def stack_of(context: EngineContext, setups: Sequence[Setup]) -> Stack:
     """The stack of runs as their solver trains it."""
     solver = setups[0].solver
     if isinstance(solver, Ridge):
-        return RidgeLive(world, setups)
-    return LbfgsLive(world, setups) if isinstance(solver, Lbfgs) else Live(world, setups)
+        return RidgeStack(context, setups)
+    return LbfgsStack(context, setups) if isinstance(solver, Lbfgs) else Stack(context, setups)
 
 
 def check_full(setup: Setup, supervision: Supervision, *, k: int, d: int) -> None:

@@ -14,8 +14,8 @@ from w2s_fast.losses.supervision import Batch
 from w2s_fast.train.evaluate import MOST_LOGITS
 from w2s_fast.train.features import Resident
 from w2s_fast.train.gemm import single_precision
-from w2s_fast.train.live import Live
 from w2s_fast.train.solver import Lbfgs
+from w2s_fast.train.stack import Stack
 from w2s_fast.train.step import forward
 
 SCALE = 2.0**20
@@ -31,7 +31,7 @@ class _OutOfBounds(Exception):
     pass
 
 
-class LbfgsLive(Live):
+class LbfgsStack(Stack):
     """One run. A batch is all train rows: statistics of a batch (aux_conf, balanced) are theirs.
 
     t, by which losses warm up, is the part of epochs done, and stands still within an epoch. Losses that aim at the
@@ -47,10 +47,10 @@ class LbfgsLive(Live):
 
     def train_epoch(self, epoch: int) -> Tensor:
         """At most `iterations` of L-BFGS; the mean training loss f[1] where it ends."""
-        setup, world = self.setups[0], self.world
+        setup, context = self.setups[0], self.context
         solver = setup.solver
         assert isinstance(solver, Lbfgs)
-        t = torch.full((1, 1, 1), epoch / setup.run.epochs, dtype=world.dtype, device=world.device)
+        t = torch.full((1, 1, 1), epoch / setup.run.epochs, dtype=context.dtype, device=context.device)
         objective, mean, slope = self._measure(t)
         steepest = float(torch.stack([g.abs().max() for g in slope.values()]).max())
         if not math.isfinite(objective + steepest):
@@ -61,7 +61,7 @@ class LbfgsLive(Live):
             self._scores = None
             within = self._minimise(solver, t)
             self._reached, mean, _ = self._measure(t) if within else (math.nan, math.nan, {})
-        return torch.full((1,), mean, dtype=world.dtype, device=world.device)
+        return torch.full((1,), mean, dtype=context.dtype, device=context.device)
 
     def evaluate(self, *, test: bool) -> Tensor:
         """As of any stack; of parameters that have not moved, what it was before."""
@@ -84,7 +84,7 @@ class LbfgsLive(Live):
         )
 
         # the line search knows no infinity: it would go on with NaN, or step further than the type can hold
-        bound = torch.finfo(self.world.dtype).max ** 0.5
+        bound = torch.finfo(self.context.dtype).max ** 0.5
 
         def closure() -> float:
             objective, _, slope = self._measure(t)
@@ -104,9 +104,9 @@ class LbfgsLive(Live):
     def _measure(self, t: Tensor) -> tuple[float, float, Theta]:
         """Mean loss with weight decay, without it, and the gradient of the first."""
         run, inverse = self.setups[0].run, 1 / self.setups[0].n_train
-        total = torch.zeros((), dtype=torch.float64, device=self.world.device)
+        total = torch.zeros((), dtype=torch.float64, device=self.context.device)
         slope = {name: torch.zeros_like(p) for name, p in self.theta.items()}
-        with single_precision(self.world.precision, self.world.device):
+        with single_precision(self.context.precision, self.context.device):
             for x, batch in self._chunks(t):
                 z, back = forward(self.head, self.theta, x, 1)
                 value, dz, _ = self.slices[0].value_and_dz(z, batch, inverse)
@@ -129,8 +129,8 @@ class LbfgsLive(Live):
             for rows, x, cache in self._parts:
                 yield x, part.batch(rows, None, t, cache)
             return
-        start = self.world.start
-        rows = torch.as_tensor(self.world.splits[self.setups[0].run.split].train, device=self.world.device)
+        start = self.context.start
+        rows = torch.as_tensor(self.context.splits[self.setups[0].run.split].train, device=self.context.device)
         found: list[tuple[Tensor, Tensor, dict[Any, Tensor]]] = []
         for chunk, x in self.x.batches(self.x.as_stored(rows), chunk_rows(k=start.k, d=start.d)):
             cache: dict[Any, Tensor] = {}

@@ -12,8 +12,8 @@ from torch import Tensor
 from w2s_fast.heads.head import Features
 from w2s_fast.losses.supervision import Supervision
 from w2s_fast.train.full_batch.moments import Cross, Spectrum, Target, cross, spectrum
-from w2s_fast.train.live import Live
 from w2s_fast.train.run import Setup
+from w2s_fast.train.stack import Stack
 
 SHARED = 8
 """Eigendecompositions that one call keeps for its stacks; runs come sorted by split, so that few are in use."""
@@ -21,7 +21,7 @@ SHARED = 8
 _known: WeakKeyDictionary[Features, dict[tuple[int, str], Spectrum]] = WeakKeyDictionary()
 
 
-class RidgeLive(Live):
+class RidgeStack(Stack):
     """With u = W / tau_s and x, q the features (times x_scale) and weak probabilities, centred by their weighted means,
     u = 1/n q^T S x (1/n x^T S x + r)^-1 and r = weight_decay tau_s^2, S = diag(weight).
 
@@ -52,8 +52,8 @@ class RidgeLive(Live):
             self._losses = self._losses[list(places)]
 
     def _solve(self) -> Tensor:
-        world = self.world
-        losses = torch.empty(len(self), dtype=torch.float64, device=world.device)
+        context = self.context
+        losses = torch.empty(len(self), dtype=torch.float64, device=context.device)
         groups: dict[tuple[int, str], list[int]] = {}
         for r, setup in enumerate(self.setups):
             rows = self._rows(setup)
@@ -64,13 +64,13 @@ class RidgeLive(Live):
             weight = self._weight(self.setups[members[0]], rows)
             found = self._spectrum(key, rows, weight)
             kinds = dict.fromkeys((self.setups[r].run.supervision, self.setups[r].loss.tau_w) for r in members)
-            targets = [_target(world.supervisions[number], float(tau)) for number, tau in kinds]
-            sides = cross(self.x, rows, weight, found, targets, k=world.start.k)
+            targets = [_target(context.supervisions[number], float(tau)) for number, tau in kinds]
+            sides = cross(self.x, rows, weight, found, targets, k=context.start.k)
             side_of = dict(zip(kinds, sides, strict=True))
             for r in members:
                 setup = self.setups[r]
                 losses[r] = self._place(r, found, side_of[setup.run.supervision, setup.loss.tau_w])
-        return losses.to(world.dtype)
+        return losses.to(context.dtype)
 
     def _place(self, r: int, found: Spectrum, side: Cross) -> Tensor:
         """Write run r's optimum; its mean loss."""
@@ -80,8 +80,8 @@ class RidgeLive(Live):
         inverse = found.inverse(setup.run.weight_decay * tau**2)
         u = side.rotated * inverse
         plain = u @ found.vectors.T
-        self.theta["weight"][r] = (plain * tau).to(self.world.dtype)
-        self.theta["bias"][r] = ((side.mean - plain @ found.mean) * tau).to(self.world.dtype)
+        self.theta["weight"][r] = (plain * tau).to(self.context.dtype)
+        self.theta["bias"][r] = ((side.mean - plain @ found.mean) * tau).to(self.context.dtype)
         return (side.spread - 2 * (u * side.rotated).sum() + (u.square() * found.values).sum()) / 2
 
     def _spectrum(self, key: tuple[int, str], rows: Tensor, weight: Tensor | None) -> Spectrum:
@@ -93,10 +93,10 @@ class RidgeLive(Live):
         return known[key]
 
     def _rows(self, setup: Setup) -> Tensor:
-        return self.x.as_stored(torch.as_tensor(self.world.splits[setup.run.split].train, device=self.world.device))
+        return self.x.as_stored(torch.as_tensor(self.context.splits[setup.run.split].train, device=self.context.device))
 
     def _weight(self, setup: Setup, rows: Tensor) -> Tensor | None:
-        table = self.world.supervisions[setup.run.supervision].weight
+        table = self.context.supervisions[setup.run.supervision].weight
         return None if table is None else table.index_select(0, rows).double()
 
 

@@ -28,20 +28,20 @@ def update(
     p: Tensor,
     g: Tensor,
     state: Theta,
-    knobs: Mapping[str, Tensor],
+    numbers: Mapping[str, Tensor],
     active: Tensor | None = None,
     *,
     low: Tensor | None = None,
 ) -> None:
     """`solver.update` in place on p f32[R, ...], its state and, if given, `low` = p in bf16.
 
-    g: the gradient, f32 or bf16, of the same shape. knobs: f32[R] each, a missing `l2` or `shrink` leaves p as it is.
+    g: the gradient, f32 or bf16, of the same shape. numbers: f32[R] each, a missing `l2` or `shrink` leaves p as it is.
     Runs whose `active` f32[R] is 0 keep p, state and low.
     """
     whole = (p, g, low, *state.values())
     if any(x is not None and (x.shape != p.shape or not x.is_contiguous()) for x in whole):
         raise ValueError(f"gradient, state and low must be contiguous and of the parameter's shape {tuple(p.shape)}")
-    _check(p, state, knobs, active)
+    _check(p, state, numbers, active)
     n = p[0].numel()
     grid = (triton.cdiv(n, _BLOCK), p.shape[0])
     with on(p):
@@ -52,8 +52,8 @@ def update(
                 g,
                 state["m"],
                 low,
-                knobs["move"],
-                knobs.get("l2"),
+                numbers["move"],
+                numbers.get("l2"),
                 active,
                 n,
                 solver.momentum,
@@ -67,10 +67,10 @@ def update(
             state["m"],
             state["v"],
             low,
-            knobs["move"],
-            knobs["root"],
-            knobs.get("l2"),
-            knobs.get("shrink") if isinstance(solver, AdamW) else None,
+            numbers["move"],
+            numbers["root"],
+            numbers.get("l2"),
+            numbers.get("shrink") if isinstance(solver, AdamW) else None,
             active,
             n,
             1 - solver.beta1,
@@ -81,8 +81,8 @@ def update(
         )
 
 
-def _check(p: Tensor, state: Theta, knobs: Mapping[str, Tensor], active: Tensor | None) -> None:
-    for x in (p, *state.values(), *knobs.values(), *(() if active is None else (active,))):
+def _check(p: Tensor, state: Theta, numbers: Mapping[str, Tensor], active: Tensor | None) -> None:
+    for x in (p, *state.values(), *numbers.values(), *(() if active is None else (active,))):
         if x.dtype != torch.float32 or x.shape[:1] != p.shape[:1] or not x.is_contiguous():
             raise ValueError(
                 f"a tensor {tuple(x.shape)} of {x.dtype} is not contiguous float32 with a lead of {len(p)}"

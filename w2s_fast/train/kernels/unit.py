@@ -51,7 +51,7 @@ def step(
     c: Tensor,
     dw: Tensor,
     state: Theta,
-    knobs: Mapping[str, Tensor],
+    numbers: Mapping[str, Tensor],
     active: Tensor | None = None,
     *,
     w: Tensor | None = None,
@@ -59,7 +59,7 @@ def step(
 ) -> None:
     """`pull`, `adam.update` of c f32[R, k, d] in place, and `normalise` of the new c into `w` and `low`, in one pass.
 
-    knobs: f32[R] each, as `adam.update` takes them. Runs whose `active` f32[R] is 0 keep everything.
+    numbers: f32[R] each, as `adam.update` takes them. Runs whose `active` f32[R] is 0 keep everything.
     """
     _check(c, dw, state["m"], state["v"], w, low)
     runs, k, d = c.shape
@@ -71,10 +71,10 @@ def step(
             state["v"],
             w,
             low,
-            knobs["move"],
-            knobs["root"],
-            knobs.get("l2"),
-            knobs.get("shrink") if isinstance(solver, AdamW) else None,
+            numbers["move"],
+            numbers["root"],
+            numbers.get("l2"),
+            numbers.get("shrink") if isinstance(solver, AdamW) else None,
             active,
             k,
             d,

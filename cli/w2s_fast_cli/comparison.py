@@ -42,7 +42,7 @@ def show_tables(say: Output, tables: Sequence[Table], *, format: str = "rich") -
 
 def _readable(table: Table) -> list[Table]:
     """A comparison as one wide table per kind of number, a matrix as one table per method; notes under the last."""
-    from w2s_fast.report.beside import side_by_side
+    from w2s_fast.report.comparison import side_by_side
 
     names = {column.name for column in table.columns}
     wide = [side_by_side(table, c.name) for c in table.columns if f"paper_{c.name}" in names]

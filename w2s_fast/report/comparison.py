@@ -73,7 +73,7 @@ def fits(rows: Iterable[Row], published: Published) -> bool:
     return any(column.takes(group_of(row)) for row in rows for column in published.columns)
 
 
-def beside(
+def comparison(
     rows: Iterable[Row],
     systems: Mapping[Group, Systems],
     published: Published,

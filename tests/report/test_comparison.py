@@ -10,7 +10,7 @@ from report_worlds import RATES, world
 
 from w2s_fast.core.errors import DataError
 from w2s_fast.core.rows import Row
-from w2s_fast.report.beside import PaperColumn, Published, beside, side_by_side
+from w2s_fast.report.comparison import PaperColumn, Published, comparison, side_by_side
 from w2s_fast.report.tables import to_csv, to_markdown
 from w2s_fast.results.summary import Group, Systems, Table, group_of, summarise
 
@@ -44,7 +44,7 @@ def both(rows: list[Row], systems: dict[str, Systems]) -> tuple[list[Row], dict[
 def made() -> tuple[Table, Table]:
     rows, systems = world((*DOMAINS, "sketch"))
     kept = [row for row in rows if row["domain"] in DOMAINS]
-    return beside(*both(rows, systems), published()), summarise(kept, systems)
+    return comparison(*both(rows, systems), published()), summarise(kept, systems)
 
 
 def test_ours_are_the_summary_s_and_theirs_as_printed(made: tuple[Table, Table]) -> None:
@@ -89,7 +89,7 @@ def test_side_by_side_has_two_columns_per_column_and_the_paper_s_decimals(made: 
 
 def test_an_average_needs_every_column() -> None:
     rows, systems = world(("clipart",))
-    table = beside(*both(rows, systems), published())
+    table = comparison(*both(rows, systems), published())
     assert table.cell("clipart", "cpl", "accuracy").value is not None
     for group in ("real", "average"):
         assert {table.cell(group, s, "accuracy").note for s in table.systems} == {"n/a"}
@@ -100,11 +100,11 @@ def test_an_average_over_some_columns_is_not_the_paper_s() -> None:
     third = PaperColumn(name="sketch", where={"data": ("*:sketch",)}, paper="sketch")
     *columns, average = published().columns
     rows, systems = world(DOMAINS)
-    table = beside(*both(rows, systems), published(columns=(*columns, third, average)))
+    table = comparison(*both(rows, systems), published(columns=(*columns, third, average)))
     assert table.cell("real", "cpl", "accuracy").value is not None
     assert table.cell("average", "cpl", "accuracy").value is None
     rows, systems = world((*DOMAINS, "sketch"))
-    table = beside(*both(rows, systems), published(columns=(*columns, third, average)))
+    table = comparison(*both(rows, systems), published(columns=(*columns, third, average)))
     assert table.cell("average", "cpl", "accuracy").value is not None
 
 
@@ -113,12 +113,12 @@ def test_of_several_groups_the_last_written_stands_in_a_column_and_a_note_names_
     again = [row.copy() for row in world(DOMAINS, seed=3)[0]]
     for row in again:
         row["strong"] = "timm:other"
-    table = beside([*again, *rows], both(rows, systems)[1], published())
+    table = comparison([*again, *rows], both(rows, systems)[1], published())
     mine = summarise(rows, systems)
     assert table.cell("real", "cpl", "accuracy").value == mine.cell("real", "cpl", "accuracy").value
     assert any(note.startswith("real: of real (drawn:clip") and "timm:other" in note for note in table.notes)
     only = tuple(replace(c, where={**c.where, "strong": ("timm:*",)}) for c in published().columns[:2])
-    other = beside([*again, *rows], {}, published(columns=only))
+    other = comparison([*again, *rows], {}, published(columns=only))
     assert other.cell("real", "cpl", "accuracy").value == summarise(again).cell("real", "cpl", "accuracy").value
 
 
@@ -129,7 +129,7 @@ def test_columns_may_be_values_of_a_setting() -> None:
     columns = tuple(
         PaperColumn(name=f"{n} epochs", where={"data": ("*:clipart",)}, system=f"{{}}[epochs={n}]") for n in (1, 5)
     )
-    table = beside(*both(rows, systems), published(columns=columns, numbers={}, show=("accuracy",)))
+    table = comparison(*both(rows, systems), published(columns=columns, numbers={}, show=("accuracy",)))
     whole = summarise(rows, systems)
     for n in (1, 5):
         for name in ("cpl", "kd+lp"):
@@ -147,7 +147,7 @@ def test_a_column_may_name_each_system_itself() -> None:
         PaperColumn(name="8", where=where, system={"soft": "kd+lp[csl]"}),
     )
     numbers = {"pgr": {"soft": {"1": 0.568}}}
-    table = beside(*both(rows, systems), published(columns=columns, numbers=numbers, show=("pgr", "accuracy")))
+    table = comparison(*both(rows, systems), published(columns=columns, numbers=numbers, show=("pgr", "accuracy")))
     whole = summarise(rows, systems)
     assert table.cell("1", "soft", "pgr") == whole.cell("clipart", "kd+lp[csl(levels='1')]", "pgr")
     assert table.cell("8", "soft", "accuracy") == whole.cell("clipart", "kd+lp[csl]", "accuracy")
@@ -160,4 +160,4 @@ def test_a_column_may_name_each_system_itself() -> None:
 def test_rows_of_no_column_are_an_error_that_names_both() -> None:
     rows, systems = world(("sketch",))
     with pytest.raises(DataError, match="'A paper' .clipart, real, average.; the rows are of sketch"):
-        beside(*both(rows, systems), published())
+        comparison(*both(rows, systems), published())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,73 +11,27 @@ from torch import Tensor
 
 from w2s_fast.core.errors import TrainError
 from w2s_fast.core.protocols import Theta
-from w2s_fast.heads.head import Head, Start
-from w2s_fast.losses.supervision import Supervision
-from w2s_fast.train.batch import Tables
-from w2s_fast.train.compiled import Compiler
+from w2s_fast.train.context import EngineContext
 from w2s_fast.train.evaluate import Scored, make_rows, score
-from w2s_fast.train.features import Resident, Streamed
-from w2s_fast.train.gemm import Precision, single_precision
+from w2s_fast.train.gemm import single_precision
 from w2s_fast.train.layout import Layout, lay_out
 from w2s_fast.train.onepass import Job, predict_all
 from w2s_fast.train.run import Setup
 from w2s_fast.train.slices import Slice, loss_key, make_slices, split_memory
-from w2s_fast.train.step import Shape, forward, is_linear_in_x, shape_of
+from w2s_fast.train.step import forward, shape_of
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SplitTensors:
-    """One split's row numbers: train on the host for the order, val and test on the device."""
-
-    train: NDArray[np.int64]
-    val: Tensor
-    test: Tensor
-
-
-class Epochs(Protocol):
-    """Another way to train a whole epoch of a stack, such as by kernels."""
-
-    def train_epoch(self, layout: Layout) -> Tensor: ...
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class World:
-    """What all stacks of a call share."""
-
-    raw: Resident | Streamed
-    shaped: dict[Shape, Resident | Streamed]
-    splits: Sequence[SplitTensors]
-    supervisions: Sequence[Supervision]
-    start: Start
-    truth: Tensor
-    tables: Tables
-    precision: Precision
-    fuse: Callable[[Any], Epochs | None]
-    compiler: Compiler
-    device: torch.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.precision.master
-
-    def precision_of(self, head: Head) -> str:
-        """What a head's rows say: reduced precision concerns products of features as they are, and TF32 a GPU."""
-        reduced = self.precision.tf32 or self.precision.operand != self.precision.master
-        served = self.device.type == "cuda" if self.precision.tf32 else is_linear_in_x(head)
-        return self.precision.name if served or not reduced else "fp32"
-
-
-class Live:
+class Stack:
     """Runs of one head, batch size and solver, sorted by loss; position r of every tensor's lead is `setups[r]`."""
 
-    def __init__(self, world: World, setups: Sequence[Setup]) -> None:
+    def __init__(self, context: EngineContext, setups: Sequence[Setup]) -> None:
         rank: dict[object, int] = {}
-        keys = [loss_key(s, world.supervisions[s.run.supervision]) for s in setups]
+        keys = [loss_key(s, context.supervisions[s.run.supervision]) for s in setups]
         places = sorted(range(len(setups)), key=lambda i: rank.setdefault(keys[i], len(rank)))
-        self.world = world
+        self.context = context
         self.setups = [setups[i] for i in places]
         self.head = self.setups[0].head
-        self.x = world.shaped[shape_of(self.head)]
+        self.x = context.shaped[shape_of(self.head)]
         self.theta = self._start()
         self.state = {
             name: {slot: torch.zeros_like(p) for slot in self.setups[0].solver.slots} for name, p in self.theta.items()
@@ -96,21 +48,21 @@ class Live:
 
     def train_epoch(self, epoch: int) -> Tensor:
         """One training epoch, counted from 0, of every run; the mean training loss f[R]."""
-        with torch.no_grad(), single_precision(self.world.precision, self.world.device):
+        with torch.no_grad(), single_precision(self.context.precision, self.context.device):
             size = self.setups[0].run.batch_size
-            rows = [self.world.splits[s.run.split].train for s in self.setups]
+            rows = [self.context.splits[s.run.split].train for s in self.setups]
             layout = lay_out(
                 self.setups,
                 rows,
                 epoch,
-                dtype=self.world.dtype,
-                device=self.world.device,
+                dtype=self.context.dtype,
+                device=self.context.device,
                 order=self.x.order,
                 on_device=self.fused is not None,
             )
             if self.fused is not None:
                 return self.fused.train_epoch(layout)
-            total = torch.zeros(len(self), dtype=self.world.dtype, device=self.world.device)
+            total = torch.zeros(len(self), dtype=self.context.dtype, device=self.context.device)
             for step, (part, x) in enumerate(self.x.batches(layout.rows, size)):
                 valid = None
                 if layout.valid is not None and not layout.whole[step]:
@@ -136,10 +88,10 @@ class Live:
         dz = slopes[0] if len(slopes) == 1 else torch.cat(slopes)
         grads_of = back(dz * (inverse.view(-1, 1, 1) if isinstance(inverse, Tensor) else inverse))
         active = layout.active[step] if layout.active is not None and layout.idle[step] else None
-        knobs = layout.numbers(step)
+        numbers = layout.numbers(step)
         solver = self.setups[0].solver
         for name, p in self.theta.items():
-            kept = {**knobs, **solver.undecayed} if name in self.head.undecayed else knobs
+            kept = {**numbers, **solver.undecayed} if name in self.head.undecayed else numbers
             solver.update(p, grads_of[name], self.state[name], kept, active)
         for part, grads, own, batch in later:
             _step_memory(part, grads, own, batch, active)
@@ -148,8 +100,8 @@ class Live:
 
     def evaluate(self, *, test: bool) -> Tensor:
         """Agreement and accuracy on val, then on test (NaN unless asked for), f64[R, 4]."""
-        with torch.no_grad(), single_precision(self.world.precision, self.world.device):
-            table = torch.full((len(self), 4), torch.nan, dtype=torch.float64, device=self.world.device)
+        with torch.no_grad(), single_precision(self.context.precision, self.context.device):
+            table = torch.full((len(self), 4), torch.nan, dtype=torch.float64, device=self.context.device)
             asked = [(part, 0) for part in self.scored] + [(part, 2) for part in self.scored if test]
             jobs = (Job(part=part, test=at > 0, theta=self._theta_of(part.runs)) for part, at in asked)
             for (part, at), found in zip(asked, predict_all(self.x, self.head, jobs), strict=True):
@@ -163,7 +115,7 @@ class Live:
             mine = [place for place, (r, _) in enumerate(held) if r in part.runs]
             asked += [(part, mine[at : at + len(part.runs)]) for at in range(0, len(mine), len(part.runs))]
         found: dict[int, Tensor] = {}
-        with torch.no_grad(), single_precision(self.world.precision, self.world.device):
+        with torch.no_grad(), single_precision(self.context.precision, self.context.device):
             jobs = (
                 Job(
                     part=part,
@@ -196,7 +148,7 @@ class Live:
     def keep(self, places: Sequence[int]) -> None:
         """Let all runs but those at `places` (ascending) leave."""
         memories = split_memory(self.slices)
-        index = torch.tensor(list(places), dtype=torch.int64, device=self.world.device)
+        index = torch.tensor(list(places), dtype=torch.int64, device=self.context.device)
         self.setups = [self.setups[r] for r in places]
         self.theta = {name: p.index_select(0, index) for name, p in self.theta.items()}
         self.state = {
@@ -206,14 +158,18 @@ class Live:
             self._arrange([memories[r] for r in places])
 
     def _start(self) -> Theta:
-        world, each = self.world, list[Theta]()
+        context, each = self.context, list[Theta]()
         for s in self.setups:
-            rows = torch.as_tensor(world.splits[s.run.split].train, device=world.device)
-            rows = world.raw.as_stored(rows)
+            rows = torch.as_tensor(context.splits[s.run.split].train, device=context.device)
+            rows = context.raw.as_stored(rows)
             theta = s.head.init(
-                world.start, seed=s.run.seed, x=world.raw, rows=rows, supervision=world.supervisions[s.run.supervision]
+                context.start,
+                seed=s.run.seed,
+                x=context.raw,
+                rows=rows,
+                supervision=context.supervisions[s.run.supervision],
             )
-            each.append({name: p.detach().to(device=world.device, dtype=world.dtype) for name, p in theta.items()})
+            each.append({name: p.detach().to(device=context.device, dtype=context.dtype) for name, p in theta.items()})
         for s, theta in zip(self.setups, each, strict=True):
             for name, p in theta.items():
                 if not bool(p.isfinite().all()):
@@ -223,16 +179,16 @@ class Live:
         return {name: torch.stack([theta[name] for theta in each]) for name in each[0]}
 
     def _arrange(self, memories: Sequence[dict[str, Tensor]] | None) -> None:
-        world = self.world
-        theirs = [world.supervisions[s.run.supervision] for s in self.setups]
+        context = self.context
+        theirs = [context.supervisions[s.run.supervision] for s in self.setups]
         self.slices = make_slices(
             self.setups,
             theirs,
-            k=world.start.k,
-            dtype=world.dtype,
-            device=world.device,
-            tables=world.tables,
-            compiler=world.compiler,
+            k=context.start.k,
+            dtype=context.dtype,
+            device=context.device,
+            tables=context.tables,
+            compiler=context.compiler,
             memories=memories,
         )
         groups: dict[int, list[int]] = {}
@@ -240,18 +196,18 @@ class Live:
             groups.setdefault(s.run.split, []).append(r)
         self.scored: list[Scored] = []
         # features of rows to be scored are kept while there is room, and gathered in every epoch beyond
-        room = world.tables.most
+        room = context.tables.most
         for split, runs in groups.items():
-            rows = world.splits[split]
+            rows = context.splits[split]
             val, test = (
-                make_rows(self.x, part, truth=world.truth, supervisions=[theirs[r] for r in runs], k=world.start.k)
+                make_rows(self.x, part, truth=context.truth, supervisions=[theirs[r] for r in runs], k=context.start.k)
                 for part in (rows.val, rows.test)
             )
-            size = (len(rows.val) + len(rows.test)) * self.x.d * world.precision.operand.itemsize
+            size = (len(rows.val) + len(rows.test)) * self.x.d * context.precision.operand.itemsize
             room -= size
             kept = (val.parts(), test.parts()) if room >= 0 else (None, None)
             self.scored.append(Scored(runs=tuple(runs), val=val, test=test, kept=kept))
-        self.fused = world.fuse(self)
+        self.fused = context.fuse(self)
 
 
 def _step_memory(part: Slice, grads: dict[str, Tensor], z: Tensor, batch: object, active: Tensor | None) -> None:
