@@ -28,6 +28,7 @@ LIBRARIES: dict[str, str] = {
     "open_clip": "w2s_fast.backbones.open_clip:LIBRARY",
     "timm": "w2s_fast.backbones.timm:LIBRARY",
     "torchvision": "w2s_fast.backbones.torchvision:LIBRARY",
+    "cifar": "w2s_fast.backbones.cifar:LIBRARY",
     "local": "w2s_fast.backbones.local:LIBRARY",
     "drawn": "w2s_fast.backbones.embedded:LIBRARY",
     "weak": "w2s_fast.backbones.weak:LIBRARY",

@@ -6,7 +6,7 @@ Each function `of_<library>` reads the description off a model; `transform` turn
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -45,6 +45,12 @@ def of_torchvision(preset: Any) -> dict[str, Any]:
 def of_drawn(size: int, mean: float, std: float) -> dict[str, Any]:
     """For the small CNN: pixels in 0..1, squashed to a square if they are not one already, then (x - mean) / std."""
     return _plain({"route": "drawn", "size": size, "mean": mean, "std": std, "interpolation": "bicubic"})
+
+
+def of_square(size: int, mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
+    """For networks of small images: black edges up to `size` where at most an eighth is lacking on each axis (28
+    pixels become 32), else the short side resized and the centre cut out; then (x - mean) / std of RGB in 0..1."""
+    return _plain({"route": "square", "size": size, "mean": mean, "std": std, "interpolation": "bicubic"})
 
 
 def transform(described: dict[str, Any]) -> Callable[[Any], Tensor]:
@@ -93,8 +99,26 @@ def _drawn(cfg: dict[str, Any]) -> Callable[[Any], Tensor]:
     return prepare
 
 
+def _square(cfg: dict[str, Any]) -> Callable[[Any], Tensor]:
+    from PIL import Image, ImageOps
+    from torchvision.transforms.functional import normalize, pil_to_tensor
+
+    side, mean, std = int(cfg["size"]), list(cfg["mean"]), list(cfg["std"])
+
+    def prepare(image: Any) -> Tensor:
+        w, h = image.size
+        if max(w, h) <= side and min(w, h) >= side - side // 8:
+            framed = Image.new("RGB", (side, side))
+            framed.paste(image, ((side - w) // 2, (side - h) // 2))
+        else:
+            framed = ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
+        return normalize(pil_to_tensor(framed).float() / 255, mean, std)
+
+    return prepare
+
+
 def _plain(described: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps({**_COMMON, **described}))
 
 
-_ROUTES = {"open_clip": _open_clip, "timm": _timm, "torchvision": _torchvision, "drawn": _drawn}
+_ROUTES = {"open_clip": _open_clip, "timm": _timm, "torchvision": _torchvision, "drawn": _drawn, "square": _square}

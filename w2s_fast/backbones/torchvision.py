@@ -84,7 +84,10 @@ def fetch(net: nn.Module, weights: Any, *, model: str, head: bool = True) -> tup
 
 
 def last_layer(net: nn.Module) -> str:
-    """The path of the classifying layer: the last `Linear`, or the last `Conv2d` of a network without one."""
+    """The path of the classifying layer: what the network calls its own (`classifier_name`), or the last `Linear`, or
+    the last `Conv2d` of a network without one."""
+    if isinstance(named := getattr(net, "classifier_name", None), str):
+        return named
     for kind in (nn.Linear, nn.Conv2d):
         paths = [path for path, part in net.named_modules() if isinstance(part, kind)]
         if paths:
