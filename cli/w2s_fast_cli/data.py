@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from w2s_fast_cli import options as o
+from w2s_fast_cli.clean import clean
 from w2s_fast_cli.output import Output
 
 app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, help="Look at data sets and their splits.")
+app.command("clean")(clean)
 
 
 def _manifest(data: str, root: Path | None, identity: str, class_names: Path | None, cache: Path | None) -> Any:

@@ -26,9 +26,7 @@ class Mislabelled(Diagnostic):
 
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
     limits: ClassVar[Limits] = {"k": "[1, inf)", "share": "(0, 1]"}
-    source: ClassVar[str] = (
-        "Wilson 1972, edited nearest neighbours; margins: Northcutt et al. 2021 (arXiv 1911.00068)"
-    )
+    source: ClassVar[str] = "Wilson 1972, edited nearest neighbours; margins: Northcutt et al. 2021 (arXiv 1911.00068)"
 
     def of(self, subject: Subject) -> Diagnosis:
         near, _ = subject.near(self.k)

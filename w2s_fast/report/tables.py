@@ -34,15 +34,15 @@ _LEADS = ("=", "+", "-", "@")
 
 def to_markdown(table: Table) -> str:
     """GitHub-flavoured Markdown: one table per group under its heading, the notes as a list; ends with a newline."""
-    out = [f"# {_markdown(table.title)}", ""]
+    out = [f"# {markdown_text(table.title)}", ""]
     for group in table.groups:
         if group:
-            out += [f"## {_markdown(group)}", ""]
+            out += [f"## {markdown_text(group)}", ""]
         head = ["system", *(column.title for column in table.columns)]
-        out += [_pipes(map(_markdown, head)), "| :-- |" + " --: |" * len(table.columns)]
-        out += [_pipes(map(_markdown, _line(table, row))) for row in _of(table, group)]
+        out += [_pipes(map(markdown_text, head)), "| :-- |" + " --: |" * len(table.columns)]
+        out += [_pipes(map(markdown_text, _line(table, row))) for row in _of(table, group)]
         out.append("")
-    out += [f"* {_markdown(note)}" for note in table.notes]
+    out += [f"* {markdown_text(note)}" for note in table.notes]
     return "\n".join(out).rstrip() + "\n"
 
 
@@ -119,7 +119,7 @@ def _pipes(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _markdown(value: str) -> str:
+def markdown_text(value: str) -> str:
     return _plain(value).translate(_MARKDOWN)
 
 
