@@ -85,16 +85,14 @@ def test_a_part_that_gives_nothing() -> None:
 def test_timm_from_a_file_with_its_own_classes(tmp_path: Path) -> None:
     net = timm.create_model("resnet10t", num_classes=7).eval()
     save_file(net.state_dict(), tmp_path / "w.safetensors")
-    encoder = open_encoder(f"timm:resnet10t/@{tmp_path}/w.safetensors")
+    encoder = open_encoder(f"timm:resnet10t.c3_in1k/@{tmp_path}/w.safetensors")
     x = batch(encoder)
     with torch.no_grad():
         assert torch.equal(encoder.encode(x)[1], net(x))  # type: ignore[arg-type]
     assert encoder.config["num_classes"] == 7 and encoder.weight_files == (tmp_path / "w.safetensors",)
     assert str(tmp_path) not in canonical_json([encoder.config, encoder.preprocess])
     with pytest.raises(ModelError, match=r"do not match the architecture: .*more.; name the right"):
-        open_encoder(f"timm:resnet18/@{tmp_path}/w.safetensors")
-    allowed = open_encoder(f"timm:resnet18/@{tmp_path}/w.safetensors", allow_mismatch=True)
-    assert allowed.config["mismatch"]
+        open_encoder(f"timm:resnet18.a1_in1k/@{tmp_path}/w.safetensors")
 
 
 def test_a_timm_folder(tmp_path: Path) -> None:
@@ -144,13 +142,13 @@ def test_torchvision_is_its_own_pipeline(name: str, tag: str | None, dim: int) -
 def test_torchvision_files_and_taps(tmp_path: Path) -> None:
     net = torchvision.models.squeezenet1_1(num_classes=4).eval()
     torch.save(net.state_dict(), tmp_path / "w.pth")
-    encoder = open_encoder(f"torchvision:squeezenet1_1/@{tmp_path}/w.pth")
+    encoder = open_encoder(f"torchvision:squeezenet1_1/IMAGENET1K_V1@{tmp_path}/w.pth")
     x = batch(encoder)
     with torch.no_grad():
         assert torch.equal(encoder.encode(x)[1], net(x))  # type: ignore[arg-type]
-        part = open_encoder(f"torchvision:squeezenet1_1/@{tmp_path}/w.pth#features.3")
+        part = open_encoder(f"torchvision:squeezenet1_1/IMAGENET1K_V1@{tmp_path}/w.pth#features.3")
         assert torch.equal(part.encode(x)[0], net.features[:4](x).mean((2, 3)))
-    assert open_encoder(f"torchvision:squeezenet1_1/@{tmp_path}/w.pth#logits").dim == 4
+    assert open_encoder(f"torchvision:squeezenet1_1/IMAGENET1K_V1@{tmp_path}/w.pth#logits").dim == 4
     with pytest.raises(ModelError, match="inception_v3 has auxiliary heads"):
         open_encoder("torchvision:inception_v3", random_weights=True)
 

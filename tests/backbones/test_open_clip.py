@@ -137,16 +137,17 @@ def test_missing_and_unexpected_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("known")
-def test_a_quick_gelu_warning_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tag_decides_the_activation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip_folder(tmp_path)
     tags: dict[str, Any] = {"odd": {"file": str(tmp_path / "open_clip_model.safetensors"), "quick_gelu": True}}
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny", tags)
-    with pytest.raises(ModelError, match=r"QuickGELU mismatch .*--allow-mismatch"):
-        open_encoder("open_clip:tiny/odd")
-    allowed = open_encoder("open_clip:tiny/odd", allow_mismatch=True)
-    assert "QuickGELU" in allowed.config["mismatch"][0] and allowed.config["activation"] == "gelu"
+    quick = open_encoder("open_clip:tiny/odd")
+    assert quick.config["activation"] == "quick_gelu" and "mismatch" not in quick.config
     tags["odd"]["quick_gelu"] = False
-    assert "mismatch" not in open_encoder("open_clip:tiny/odd").config
+    plain = open_encoder("open_clip:tiny/odd")
+    assert plain.config["activation"] == "gelu"
+    x = plain.prepare(photo())[None]
+    assert not torch.allclose(plain.encode(x)[0], quick.encode(x)[0])
 
 
 def test_broken_folders(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_broken_folders(tmp_path: Path) -> None:
         open_encoder(names(tmp_path / "a"))
     clip_folder(tmp_path / "b")
     path = tmp_path / "b" / "open_clip_config.json"
-    with pytest.raises(ModelError, match="is a file; write open_clip:ARCH/@FILE"):
+    with pytest.raises(ModelError, match="is a file; write open_clip:ARCH/TAG@FILE"):
         open_encoder(names(path))
     both = json.loads(path.read_text())
     both["model_cfg"]["vision_cfg"]["widht"] = 3

@@ -224,7 +224,8 @@ def test_a_body_from_a_file_and_a_new_head(tmp_path: Path, arch: str) -> None:
     source = trained(arch, classes=9, seed=4)
     save_file({k: v.clone() for k, v in source.state_dict().items()}, tmp_path / "w.safetensors")
     fresh, _, _ = new_module(arch, 5, seed=1, pretrained=False)
-    module, _, _ = new_module(f"{arch}/@{tmp_path}/w.safetensors", 5, seed=1, pretrained=True)
+    tagged = "timm:resnet10t.c3_in1k/" if arch.startswith("timm") else f"{arch}/IMAGENET1K_V1"
+    module, _, _ = new_module(f"{tagged}@{tmp_path}/w.safetensors", 5, seed=1, pretrained=True)
     head = "fc." if arch.startswith("timm") else "classifier.1."
     for name, value in module.state_dict().items():
         expected = fresh if name.startswith(head) else source

@@ -129,7 +129,7 @@ def test_unknown_recipes_and_columns_are_told_with_the_nearest() -> None:
 
 def test_globs_take_any_root_and_any_weight_file() -> None:
     assert globs("list:{root}/domainnet/a_{train,test}.txt") == ("list:*/domainnet/a_{train,test}.txt",)
-    assert globs("open_clip:B-32/openai") == ("open_clip:B-32/openai", "open_clip:B-32/@*")
+    assert globs("open_clip:B-32/openai") == ("open_clip:B-32/openai", "open_clip:B-32/openai@*", "open_clip:B-32/@*")
     assert globs("weak:r18") == ("weak:r18",)
 
 
@@ -158,7 +158,7 @@ def test_a_weight_file_under_the_root_stands_for_the_model(tmp_path: Path) -> No
     (tmp_path / "models" / "timm-resnet34.a1_in1k.pth").touch()
     found, _ = placed(recipe, scale="full", root=tmp_path)
     strong = found.scale("full").sweep.strong
-    assert strong == ("open_clip:ViT-B-32/openai", f"open_clip:ViT-B-16/@{file}", "open_clip:ViT-L-14/openai")
+    assert strong == ("open_clip:ViT-B-32/openai", f"open_clip:ViT-B-16/openai@{file}", "open_clip:ViT-L-14/openai")
     assert (
         found.supervisors["cpl-r34"]["model"] == f"timm:resnet34.a1_in1k/@{tmp_path}/models/timm-resnet34.a1_in1k.pth"
     )

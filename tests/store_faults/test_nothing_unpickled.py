@@ -169,10 +169,13 @@ def hostile_commands(tmp: Path, mark: Path) -> list[list[str]]:
         for name, path in files.items():
             shutil.copy(path, images / label / f"{label}{name}.png")
     data, at = f"imagefolder:{images}", ["--cache", str(tmp / "cache"), "--device", "cpu"]
-    models = [f"timm:test_resnet/@{path}" for path in files.values()]
-    models += [f"{arch}/@{files[name]}" for arch, name in (("torchvision:resnet18", "legacy.pth"),
-               ("open_clip:RN50", "zip.pth"), ("open_clip:RN50", "objects.npz"))]  # fmt: skip
-    for kind, config in (("open_clip", {"model_cfg": {"embed_dim": 8}}), ("config", {"architecture": "test_resnet"})):
+    models = [f"timm:test_resnet.r160_in1k/@{path}" for path in files.values()]
+    models += [f"{arch}@{files[name]}" for arch, name in (("torchvision:resnet18/IMAGENET1K_V1", "legacy.pth"),
+               ("open_clip:RN50/openai", "zip.pth"), ("open_clip:RN50/openai", "objects.npz"))]  # fmt: skip
+    for kind, config in (
+        ("open_clip", {"model_cfg": {"embed_dim": 8}, "preprocess_cfg": {"mean": [0.5], "std": [0.5]}}),
+        ("config", {"architecture": "test_resnet", "mean": [0.5], "std": [0.5]}),
+    ):
         folder = tmp / f"local-{kind}"
         folder.mkdir()
         (folder / ("open_clip_config.json" if kind == "open_clip" else "config.json")).write_text(json.dumps(config))

@@ -1,7 +1,8 @@
 """Frozen encoders by name: one record a library (open_clip, timm, torchvision, folders, embedded, supervisors).
 
-A model is `<library>:<name>[/<pretrained>][#<tap>]`; in place of a pretrained tag, `@FILE` names a local checkpoint:
-`open_clip:ViT-B-32/openai`, `open_clip:ViT-B-32/@/data/b32.safetensors`, `timm:resnet18.a1_in1k#layer3`.
+A model is `<library>:<name>[/<pretrained>][#<tap>]`; `@FILE` behind the tag names a local checkpoint that was trained
+with the tag's activation and preprocessing: `open_clip:ViT-B-32/openai`, `open_clip:ViT-B-32/openai@/data/b32.pt`,
+`timm:resnet18.a1_in1k#layer3`, `timm:resnet18.a1_in1k/@/data/r18.pth` (timm's tags are part of the name).
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class ModelName:
-    """A parsed model name: library, name in it, pretrained tag or `@FILE` or seed, tap; the last two may be None."""
+    """A parsed model name: library, name in it, `TAG`, `TAG@FILE`, `@FILE` or seed or None, tap or None."""
 
     library: str
     name: str
@@ -84,9 +85,13 @@ class ModelName:
     @property
     def file(self) -> Path | None:
         """The local checkpoint that `@FILE` names, or None."""
-        if self.pretrained is None or not self.pretrained.startswith("@"):
-            return None
-        return Path(self.pretrained[1:]).expanduser()
+        _, at, file = (self.pretrained or "").partition("@")
+        return Path(file).expanduser() if at else None
+
+    @property
+    def tag(self) -> str | None:
+        """The pretrained tag (or seed) without a file, or None."""
+        return (self.pretrained or "").partition("@")[0] or None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +116,7 @@ class Library:
     open: a name and how to open it -> an `Encoder` (core's protocol), with a `text_tower()` if it has one.
     text: whether a model of such a name can have a text tower, so that it is worth loading to look for one.
     names: (name, what it is) of the models whose name holds a pattern, with or without case; "" is all.
-    files: whether the weights of a named model may come from a file, as in `LIBRARY:NAME/@FILE`, or a recipe's root.
+    files: whether the weights of a named model may come from a file, as in `LIBRARY:NAME/TAG@FILE`, or a recipe's root.
     supervises: whether a name stands for a supervisor of the data set at hand, another network on every data set.
     student: (name, number of classes, seed=, pretrained=) -> a network to be trained, its preprocessing, its transform.
     trained: (network, name, options, preprocess=, **fields) -> the encoder of a network that `student` made.
@@ -146,7 +151,7 @@ def libraries() -> tuple[str, ...]:
 def parse_model(text: str) -> ModelName:
     """Parse `<library>:<name>[/<pretrained>][#<tap>]`; a bare path or an unknown library is a `UsageError`.
 
-    `local:PATH` and `open_clip:hf-hub:org/name` keep their slashes; a name with `/@` ends there, the rest is a file.
+    `local:PATH` and `open_clip:hf-hub:org/name` keep their slashes; what follows the first `@` is a file.
     """
     prefix, colon, rest = text.partition(":")
     known = libraries()
@@ -158,16 +163,13 @@ def parse_model(text: str) -> ModelName:
             )
         raise UsageError(f"unknown model library {prefix!r} in {text!r}{nearest(prefix, known)}")
     rest, _, tap = rest.partition("#")
-    if prefix == "local":
-        name, pretrained = rest, ""
-    elif "/@" in rest:
-        name, _, pretrained = rest.partition("/@")
-        pretrained = f"@{pretrained}"
-    elif rest.startswith(_HUB):
+    if prefix == "local" or rest.startswith(_HUB):
         name, pretrained = rest, ""
     else:
-        name, _, pretrained = rest.partition("/")
-    if not name or pretrained == "@":
+        head, at, file = rest.partition("@")
+        name, _, pretrained = head.partition("/")
+        pretrained += at + file
+    if not name or pretrained.endswith("@"):
         raise UsageError(f"{text!r} is incomplete; write {prefix}:NAME[/PRETRAINED][#TAP]")
     return ModelName(library=prefix, name=name, pretrained=pretrained or None, tap=tap or None)
 

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,8 +22,14 @@ from w2s_fast.core.errors import ModelError, W2SError
 
 CONNECT_SECONDS = 4.0
 READ_SECONDS = 30.0
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
-_PREFIXES = ("module.", "_orig_mod.")
+LEAST_FIT = 0.95
+"""The least share of an architecture's numbers that weights must fill where a mismatch is allowed."""
+_WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "state_dict", "model_state_dict", "model", "net")
+"""Entries that checkpoints keep a state dict under; an average over training steps goes before the last step."""
+_PREFIXES = ("module.", "_orig_mod.", "ema_model.", "model_ema.", "net.", "model.", "network.", "backbone.", "encoder.")
+"""What DataParallel, torch.compile, Lightning modules and the like put before every name."""
+_COUNTER = ".num_batches_tracked"
+"""A count that no evaluation reads; older releases did not save it."""
 
 
 @contextlib.contextmanager
@@ -79,8 +85,12 @@ def fetching(model: str, *, host: str | None = None, mend: str) -> Iterator[None
         socket.setdefaulttimeout(timeout)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict from safetensors or `torch.load(weights_only=True)`, without wrappers and `module.` prefixes."""
+def read_state(path: Path, *, own: Iterable[str] = ()) -> dict[str, Tensor]:
+    """A state dict from safetensors or `torch.load(weights_only=True)`, without what training tools wrap around it.
+
+    Nested entries such as `state_dict` and prefixes of all names such as `module.` are taken off, for every library
+    alike; `own` are the names of the module to be filled, whose own first part is no prefix.
+    """
     if not path.is_file():
         raise ModelError(f"the weight file {path} does not exist")
     try:
@@ -92,52 +102,77 @@ def read_state(path: Path) -> dict[str, Tensor]:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         why = str(error).strip().split("\n")[0][:160]
+        if type(error).__name__ == "SafetensorError":
+            raise ModelError(f"the weight file {path} is damaged ({why}); copy or train it again") from None
         raise ModelError(
             f"the weight file {path} cannot be read as plain tensors ({why}); save its state dict as safetensors"
         ) from None
-    for key in _WRAPPERS:
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
+    while isinstance(found, dict):
+        inner = next((found[k] for k in _WRAPPERS if isinstance(found.get(k), dict) and found[k]), None)
+        if inner is None:
             break
+        found = inner
     if not isinstance(found, dict) or not found or not all(isinstance(v, Tensor) for v in found.values()):
         raise ModelError(f"the weight file {path} holds no state dict; save one as safetensors")
-    for prefix in _PREFIXES:
-        if all(str(k).startswith(prefix) for k in found):
-            found = {str(k)[len(prefix) :]: v for k, v in found.items()}
-    return found
+    return unprefixed({str(k): v for k, v in found.items()}, own=own)
 
 
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes in a weight file by name; of safetensors only the header is read."""
-    if path.suffix != ".safetensors" or not path.is_file():
-        return {name: tuple(value.shape) for name, value in read_state(path).items()}
-    from safetensors import SafetensorError, safe_open
+def unprefixed(state: dict[str, Tensor], *, own: Iterable[str] = ()) -> dict[str, Tensor]:
+    """The state dict without prefixes that all its names share, or that all names of the module to be filled have.
 
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ModelError(f"the weight file {path} is damaged ({error}); copy or train it again") from None
+    An average of the weights beside them stays: which of the two is meant is for the reader of the error to say.
+    """
+    wanted = set(own)
+    while state:
+        # averages count their updates beside the weights
+        names = [k for k in state if k not in ("n_averaged", "num_updates", "decay")]
+        known = [p for p in _PREFIXES if not any(k.startswith(p) for k in wanted)]
+        shared = next((p for p in known if names and all(k.startswith(p) for k in names)), None)
+        if shared is None:
+            return _among(state, wanted, known)
+        state = {k.removeprefix(shared): state[k] for k in names}
+    return state
+
+
+def _among(state: dict[str, Tensor], wanted: set[str], known: list[str]) -> dict[str, Tensor]:
+    """The one prefixed part that fills the module, where a checkpoint holds a loss or a second head beside it."""
+    wanted = {k for k in wanted if not k.endswith(_COUNTER)}
+    whole = [p for p in known if wanted and all(p + k in state for k in wanted)]
+    if len(whole) != 1:
+        return state
+    return {k.removeprefix(whole[0]): v for k, v in state.items() if k.startswith(whole[0])}
 
 
 def load_strictly(module: torch.nn.Module, state: dict[str, Tensor], *, model: str, allow: bool = False) -> list[str]:
-    """Load a state dict; missing, unexpected or misshapen keys are a `ModelError`, or returned in words if `allow`."""
+    """Load a state dict; missing, unexpected or misshapen keys are a `ModelError`, or returned in words if `allow`.
+
+    Also then at least `LEAST_FIT` of the module's numbers must be filled: less is another architecture.
+    """
     own = module.state_dict()
     bad = [f"{k} has shape {tuple(state[k].shape)}, not {tuple(own[k].shape)}" for k in own.keys() & state.keys()
            if own[k].shape != state[k].shape]  # fmt: skip
-    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    missing = sorted(k for k in own.keys() - state.keys() if not k.endswith(_COUNTER))
+    unexpected = sorted(state.keys() - own.keys())
     found = [*sorted(bad), *(f"{k} is missing" for k in missing), *(f"{k} is unexpected" for k in unexpected)]
     if found and not allow:
         raise mismatch(model, found)
     fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    filled, all_of = sum(own[k].numel() for k in fits), sum(v.numel() for v in own.values())
+    if found and filled < LEAST_FIT * all_of:
+        raise ModelError(
+            f"the weights of {model} fill {filled:,} of {all_of:,} numbers of the architecture "
+            f"({100 * filled / all_of:.0f} %), and --allow-mismatch asks for {100 * LEAST_FIT:.0f} %; the first: "
+            f"{'; '.join(found[:3])}; name the architecture that they are of"
+        )
     module.load_state_dict(fits, strict=False)
     return found
 
 
 def load_body(module: torch.nn.Module, name: ModelName, heads: tuple[str, ...]) -> None:
-    """Load the file of `NAME/@FILE` but for the tensors under `heads` (prefixes), which stay as they are."""
+    """Load the file of `NAME/TAG@FILE` but for the tensors under `heads` (prefixes), which stay as they are."""
     assert name.file is not None
-    state = {k: v for k, v in read_state(name.file).items() if not k.startswith(heads)}
+    state = read_state(name.file, own=module.state_dict())
+    state = {k: v for k, v in state.items() if not k.startswith(heads)}
     own = {k: v for k, v in module.state_dict().items() if k.startswith(heads)}
     load_strictly(module, {**state, **own}, model=str(name))
 

@@ -13,7 +13,9 @@ def open_named(model: ModelName, options: Options) -> FrozenEncoder:
     """Open a folder with `open_clip_config.json` (open_clip), or a `config.json` that names an architecture (timm)."""
     folder = Path(model.name).expanduser()
     if not folder.is_dir():
-        what = "is a file; write open_clip:ARCH/@FILE or timm:ARCH/@FILE" if folder.is_file() else "does not exist"
+        what = (
+            "is a file; write open_clip:ARCH/TAG@FILE or timm:ARCH.TAG/@FILE" if folder.is_file() else "does not exist"
+        )
         raise ModelError(f"{model}: the folder {folder} {what}")
     if (folder / "open_clip_config.json").is_file():
         from w2s_fast.backbones.open_clip import open_folder

@@ -1,4 +1,4 @@
-"""`open_clip:ARCH/TAG`, `open_clip:ARCH/@FILE`, `open_clip:hf-hub:org/name`; folders with `open_clip_config.json`."""
+"""`open_clip:ARCH/TAG`, `open_clip:ARCH/TAG@FILE`, `open_clip:hf-hub:org/name`; folders of open_clip."""
 
 from __future__ import annotations
 
@@ -14,51 +14,67 @@ from torch import Tensor
 
 from w2s_fast.backbones import Library, ModelName, Options
 from w2s_fast.backbones.encoder import FrozenEncoder
-from w2s_fast.backbones.loading import fetching, mismatch, quiet, read_shapes, seeded
+from w2s_fast.backbones.loading import fetching, load_strictly, mismatch, quiet, read_state, seeded
+from w2s_fast.backbones.open_clip_weights import CONFIG, Declared, converted, of_folder, of_tag, resized
 from w2s_fast.backbones.preprocess import of_open_clip
 from w2s_fast.backbones.taps import Watch
 from w2s_fast.backbones.text import OpenClipText
 from w2s_fast.backbones.tokens import Tokens, read_vocabulary
-from w2s_fast.core.errors import MissingText, ModelError, W2SError, nearest
+from w2s_fast.core.errors import MissingText, ModelError, nearest
 
-CONFIG = "open_clip_config.json"
+HUB = "hf-hub:"
 _POSITIONS = ("visual.positional_embedding", "positional_embedding", "text.positional_embedding")
 _NOT_ARCHITECTURE = ("timm_model_pretrained", "hf_model_pretrained")
 
 
 def open_named(model: ModelName, options: Options) -> FrozenEncoder:
-    """Open an architecture with a pretrained tag, a local file, or random weights; or a model of the hub."""
+    """Open an architecture with a pretrained tag, a local file, or random weights; or a model of the hub.
+
+    A tag's own declaration decides activation and preprocessing, also of a file that is named behind it; a file without
+    a tag takes those of the `open_clip_config.json` in its folder.
+    """
     import open_clip
 
-    text, name, tag = str(model), model.name, model.pretrained
+    text, name, tag = str(model), model.name, model.tag
     file = model.file
-    if name.startswith("hf-hub:"):
+    if name.startswith(HUB):
         from open_clip.pretrained import download_pretrained_from_hf
 
         mend = "download its folder elsewhere and write local:/path/to/folder"
         with fetching(text, mend=mend):
-            weights = download_pretrained_from_hf(name.removeprefix("hf-hub:"))
+            weights = download_pretrained_from_hf(name.removeprefix(HUB))
             cfg = open_clip.get_model_config(name)
-        return _assemble(model, options, source=name, tag=None, cfg=cfg or {}, weights=Path(weights), folder=None)
+        return _assemble(model, options, source=name, cfg=cfg or {}, weights=Path(weights))
     known = open_clip.list_models()
     if name not in known:
         raise ModelError(f"open_clip has no architecture {name!r}{nearest(name, known)}")
     cfg = open_clip.get_model_config(name) or {}
     tags: list[str] = open_clip.list_pretrained_tags_by_model(name)
-    if tag is None and not options.random_weights:
+    some = f"tags: {', '.join(tags[:4]) or 'none'}{', ...' if len(tags) > 4 else ''}"
+    if tag is not None and tag not in tags:
         raise ModelError(
-            f"{text} names no weights; write {text}/TAG (tags: {', '.join(tags[:4]) or 'none'}"
-            f"{', ...' if len(tags) > 4 else ''}) or {text}/@FILE, or give --random-weights"
+            f"open_clip has no weights {tag!r} for {name}{nearest(tag, tags)}; a file is open_clip:{name}/TAG@FILE "
+            f"with the tag whose activation and preprocessing it was trained with ({some})"
         )
-    if tag is not None and file is None and tag not in tags:
-        raise ModelError(f"open_clip has no weights {tag!r} for {name}{nearest(tag, tags)}; a file is {name}/@FILE")
     if file is not None:
-        return _assemble(model, options, source=name, tag=None, cfg=cfg, weights=file, folder=None)
-    if options.random_weights or tag is None:
-        return _assemble(model, options, source=name, tag=None, cfg=cfg, weights=None, folder=None)
-    with fetching(text, mend=f"write open_clip:{name}/@/path/to/weights.safetensors, or give --random-weights"):
-        weights = open_clip.download_pretrained(open_clip.get_pretrained_cfg(name, tag))
-    return _assemble(model, options, source=name, tag=tag, cfg=cfg, weights=Path(weights), folder=None)
+        if not file.is_file():
+            raise ModelError(f"the weight file {file} does not exist")
+        declared = of_tag(name, tag) if tag is not None else of_folder(file.parent)
+        if declared is None:
+            raise ModelError(
+                f"{text} does not say with which activation and preprocessing {file.name} was trained; write "
+                f"open_clip:{name}/TAG@{file} ({some}), or put its {CONFIG} beside it"
+            )
+    elif tag is not None:
+        declared = of_tag(name, tag)
+        if not options.random_weights:
+            with fetching(text, mend=f"write {text}@/path/to/weights.safetensors, or give --random-weights"):
+                file = Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(name, tag)))
+    elif options.random_weights:
+        declared = None
+    else:
+        raise ModelError(f"{text} names no weights; write {text}/TAG ({some}) or {text}/TAG@FILE, or --random-weights")
+    return _assemble(model, options, source=name, cfg=cfg, weights=file, declared=declared)
 
 
 def open_folder(model: ModelName, folder: Path, options: Options) -> FrozenEncoder:
@@ -71,8 +87,12 @@ def open_folder(model: ModelName, folder: Path, options: Options) -> FrozenEncod
     found = sorted((p for s in ("safetensors", "pt", "bin", "pth") for p in folder.glob(f"*.{s}")), key=_preference)
     if not found:
         raise ModelError(f"{model}: {folder} holds no weights; put open_clip_model.safetensors beside {CONFIG}")
-    source = f"local-dir:{folder}"
-    return _assemble(model, options, source=source, tag=None, cfg=cfg, weights=found[0], folder=folder)
+    if of_folder(folder) is None:
+        raise ModelError(
+            f"{model}: {path} declares no preprocessing; add the preprocess_cfg that its weights were trained with "
+            "(mean, std, interpolation, resize_mode)"
+        )
+    return _assemble(model, options, source=f"local-dir:{folder}", cfg=cfg, weights=found[0], folder=folder)
 
 
 def _preference(path: Path) -> tuple[bool, bool, str]:
@@ -84,21 +104,25 @@ def _assemble(
     options: Options,
     *,
     source: str,
-    tag: str | None,
     cfg: dict[str, Any],
     weights: Path | None,
-    folder: Path | None,
+    folder: Path | None = None,
+    declared: Declared | None = None,
 ) -> FrozenEncoder:
     import open_clip
 
-    text = str(model)
+    text, more = str(model), {}
+    if declared is not None:
+        cfg, more = declared.applied(cfg, text=text)
     # Only then is the network asked: the weights are here, a Hugging Face text encoder's configuration may not be.
-    remote = tag is not None or source.startswith("hf-hub:") or "hf_model_name" in (cfg.get("text_cfg") or {})
+    remote = source.startswith(HUB) or "hf_model_name" in (cfg.get("text_cfg") or {})
     access = fetching(text, mend="open a folder that holds everything as local:/path/to/folder") if remote else quiet()
     with access, seeded(text), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
-            net: Any = open_clip.create_model(source, tag, load_weights=False, pretrained_text=False)
+            net: Any = open_clip.create_model(
+                source, load_weights=False, pretrained_text=False, device=options.device, **more
+            )
         except (ValueError, TypeError, KeyError, AssertionError) as error:
             raise ModelError(f"{text}: open_clip cannot build this configuration ({error})") from None
     found = [str(w.message) for w in told if "mismatch" in str(w.message).lower()]
@@ -106,7 +130,6 @@ def _assemble(
         found += _load(net, weights, text=text, allow=options.allow_mismatch)
     if found and not options.allow_mismatch:
         raise mismatch(text, found)
-    net = net.to(options.device)
     config: dict[str, Any] = {
         "library": "open_clip",
         "architecture": _architecture(cfg),
@@ -145,32 +168,28 @@ def _tapped(watch: Watch, x: Tensor) -> tuple[Tensor, None]:
 
 
 def _load(net: Any, weights: Path, *, text: str, allow: bool) -> list[str]:
-    import open_clip
+    if weights.suffix in {".npz", ".npy"}:
+        from open_clip.convert import load_big_vision_weights
 
-    if weights.suffix not in {".npz", ".npy"}:
-        # open_clip resizes position embeddings in silence: weights of another resolution or context would pass.
-        shapes, own = read_shapes(weights), net.state_dict()
-        found = [
-            f"{k} has shape {shapes[k]}, not {tuple(own[k].shape)}"
-            for k in _POSITIONS
-            if k in shapes and k in own and shapes[k] != tuple(own[k].shape)
-        ]
-    else:
-        found = []
+        try:
+            load_big_vision_weights(net, str(weights))
+        except Exception as error:
+            raise mismatch(text, [str(error).strip().split("\n")[0]]) from None
+        return []
+    own = net.state_dict()
     try:
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            keys = open_clip.load_checkpoint(net, str(weights), strict=False, weights_only=True)
-    except W2SError:
-        raise
-    except Exception as error:
-        lines = [line.strip() for line in str(error).split("\n") if line.strip()]
-        raise mismatch(text, lines[1:] or lines) from None
-    found += [f"{k} is missing" for k in getattr(keys, "missing_keys", ())]
-    found += [f"{k} is unexpected" for k in getattr(keys, "unexpected_keys", ())]
+        state = converted(net, read_state(weights, own=own))
+    except (KeyError, AttributeError, RuntimeError) as error:
+        raise mismatch(text, [f"its names cannot be translated ({error})"]) from None
+    # open_clip resizes position embeddings in silence: weights of another resolution or context would pass.
+    found = [
+        f"{k} has shape {tuple(state[k].shape)}, not {tuple(own[k].shape)}"
+        for k in _POSITIONS
+        if k in state and k in own and state[k].shape != own[k].shape
+    ]
     if found and not allow:
         raise mismatch(text, found)
-    return found
+    return found + load_strictly(net, resized(net, state) if found else state, model=text, allow=allow)
 
 
 def _architecture(cfg: dict[str, Any]) -> dict[str, Any]:
@@ -186,7 +205,7 @@ def _tower(net: Any, source: str, cfg: dict[str, Any], folder: Path | None, text
     if cfg.get("text_cfg", {}).get("hf_model_name"):
         raise MissingText(f"{text} has a Hugging Face text encoder, which cannot be used; take another CLIP model")
     context = int(cfg.get("text_cfg", {}).get("context_length", 77))
-    remote = source.startswith("hf-hub:") or "hf_tokenizer_name" in cfg["text_cfg"] or "siglip" in source.lower()
+    remote = source.startswith(HUB) or "hf_tokenizer_name" in cfg["text_cfg"] or "siglip" in source.lower()
     mend = "put its tokenizer files into a folder and write local:/path/to/folder"
     access = fetching(text, mend=mend) if remote else quiet()
     try:

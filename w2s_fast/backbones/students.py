@@ -17,7 +17,7 @@ Student = tuple[nn.Module, dict[str, Any], Callable[[Any], Tensor]]
 def new_module(arch: str, num_classes: int, *, seed: int, pretrained: bool) -> Student:
     """A network with a new head of `num_classes` logits: the module, its preprocessing as a dict, and the transform.
 
-    `arch` is `timm:NAME`, `torchvision:NAME[/WEIGHTS]` (both also with `/@FILE`, whose head is left out) or
+    `arch` is `timm:NAME`, `torchvision:NAME[/WEIGHTS]` (both also with a tag and `@FILE`, whose head is left out) or
     `drawn:cnn`. The head, and all else unless `pretrained`, is drawn from a generator seeded by `seed`; `drawn:cnn` has
     nothing pretrained. The transform maps an RGB `PIL.Image` to f[3, h, w]. Errors: `ModelError`, `UsageError`.
     """

@@ -1,4 +1,4 @@
-"""`timm:NAME`, `timm:NAME/@FILE`, `timm:hf-hub:org/name`, and folders with timm's `config.json`."""
+"""`timm:NAME.TAG`, `timm:NAME.TAG/@FILE`, `timm:hf-hub:org/name`, and folders with timm's `config.json`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from w2s_fast.backbones import Library, ModelName, Options
 from w2s_fast.backbones.encoder import FrozenEncoder
-from w2s_fast.backbones.loading import fetching, load_body, load_strictly, quiet, read_state, seeded
+from w2s_fast.backbones.loading import fetching, load_body, load_strictly, quiet, read_state, seeded, unprefixed
 from w2s_fast.backbones.preprocess import of_timm, transform
 from w2s_fast.backbones.taps import LOGITS, Watch
 from w2s_fast.core.errors import ModelError, nearest
@@ -23,14 +23,18 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "mode
 def open_named(model: ModelName, options: Options) -> FrozenEncoder:
     """Open a timm model with its tag's weights, a local file's, or random ones."""
     text, name = str(model), model.name
-    if model.pretrained is not None and model.file is None:
-        raise ModelError(f"{text}: timm writes tags with a dot, as in timm:{name}.{model.pretrained}; a file is /@FILE")
+    if model.tag is not None:
+        raise ModelError(f"{text}: timm writes tags with a dot, as in timm:{name}.{model.tag}; a file is /@FILE")
     if not name.startswith("hf-hub:"):
         check_name(name)
-    if model.file is not None:
-        state = read_state(model.file)
-        net, found = _fitted(name, state, text=text, allow=options.allow_mismatch)
-        return encoder_of(net, model, options, files=(model.file,), found=found)
+    if (file := model.file) is not None:
+        if not file.is_file():
+            raise ModelError(f"the weight file {file} does not exist")
+        folder = with_preprocessing(name, file)
+        if folder is not None:
+            return _of_folder(model, folder, file, options)
+        net, found = _fitted(name, read_state(file), text=text, allow=options.allow_mismatch)
+        return encoder_of(net, model, options, files=(file,), found=found)
     if options.random_weights:
         return encoder_of(
             build(name, text=text, pretrained=False, seed=text), model, options, weights=f"random: {text}"
@@ -39,20 +43,51 @@ def open_named(model: ModelName, options: Options) -> FrozenEncoder:
     return encoder_of(net, model, options, files=_cached_files(net.pretrained_cfg))
 
 
+def with_preprocessing(name: str, file: Path) -> Path | None:
+    """None where a tag says with which preprocessing a file was trained, else its folder, whose `config.json` does.
+
+    A `ModelError` names the tags where neither does; timm's few architectures without a tag keep their only one.
+    """
+    import timm
+
+    tags = [] if "." in name else timm.list_models(f"{name}.*", pretrained=True)
+    if not tags or name.startswith("hf-hub:"):
+        return None
+    if _architecture(file.parent) == name:
+        return file.parent
+    some = ", ".join(t.partition(".")[2] for t in tags[:4]) + (", ..." if len(tags) > 4 else "")
+    raise ModelError(
+        f"timm:{name}/@{file} does not say with which preprocessing the file was trained; write "
+        f"timm:{name}.TAG/@{file} (tags: {some}), or put its config.json beside it"
+    )
+
+
 def open_folder(model: ModelName, folder: Path, options: Options) -> FrozenEncoder:
     """Open a folder in timm's own layout: `config.json` with "architecture", and weights."""
     text = str(model)
-    try:
-        architecture = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architecture"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ModelError(f"{text}: {folder / 'config.json'} names no timm architecture") from None
-    check_name(str(architecture))
+    if (architecture := _architecture(folder)) is None:
+        raise ModelError(f"{text}: {folder / 'config.json'} names no timm architecture with its mean and std")
+    check_name(architecture)
     files = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
     if not files:
         raise ModelError(f"{text}: {folder} holds no weights; put model.safetensors beside config.json")
-    net = build(f"local-dir:{folder}", text=text, pretrained=False, seed=text)
-    found = load_strictly(net, read_state(files[0]), model=text, allow=options.allow_mismatch)
-    return encoder_of(net, model, options, files=(files[0],), found=found)
+    return _of_folder(model, folder, files[0], options)
+
+
+def _of_folder(model: ModelName, folder: Path, file: Path, options: Options) -> FrozenEncoder:
+    name, allow = f"local-dir:{folder}", options.allow_mismatch
+    net, found = _fitted(name, read_state(file), text=str(model), allow=allow)
+    return encoder_of(net, model, options, files=(file,), found=found)
+
+
+def _architecture(folder: Path) -> str | None:
+    """The architecture that timm's `config.json` names, if it also says what images are normalised with."""
+    try:
+        cfg = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        declared = cfg.get("pretrained_cfg", cfg)
+        return str(cfg["architecture"]) if {"mean", "std"} <= declared.keys() else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def check_name(name: str) -> None:
@@ -154,12 +189,15 @@ def _tapped(watch: Watch, classified: bool, x: Tensor) -> tuple[Tensor, Tensor |
 
 
 def _fitted(name: str, state: dict[str, Tensor], *, text: str, allow: bool) -> tuple[Any, list[str]]:
-    """The architecture with as many classes as the state dict's classifier has, and its weights."""
+    """The architecture with as many classes as the state dict's classifier has (none, without one), and its weights."""
     net = build(name, text=text, pretrained=False, seed=text)
-    head = net.pretrained_cfg.get("classifier")
-    weight = state.get(f"{head}.weight") if isinstance(head, str) else None
-    if weight is not None and weight.shape[0] != net.num_classes:
-        net = build(name, text=text, pretrained=False, seed=text, num_classes=int(weight.shape[0]))
+    state = unprefixed(state, own=net.state_dict())
+    head = next((path for path, part in net.named_modules() if part is net.get_classifier()), None)
+    if head is not None:
+        weight = state.get(f"{head}.weight")
+        classes = 0 if weight is None else int(weight.shape[0])
+        if classes != net.num_classes:
+            net = build(name, text=text, pretrained=False, seed=text, num_classes=classes)
     return net, load_strictly(net, state, model=text, allow=allow)
 
 
@@ -187,9 +225,11 @@ def student(
 
     if name.pretrained is not None and name.file is None:
         raise ModelError(f"{name}: timm writes tags with a dot, as in timm:{name.name}.{name.pretrained}")
-    if not name.name.startswith("hf-hub:"):
+    if name.tag is not None:
         check_name(name.name)
     fetch = pretrained and name.file is None
+    if pretrained and name.file is not None and with_preprocessing(name.name, name.file) is not None:
+        raise ModelError(f"{name}: name the tag that its file was trained like: timm:{name.name}.TAG/@{name.file}")
     module = build(name.name, text=str(name), pretrained=fetch, seed=seed, num_classes=num_classes)
     if pretrained and name.file is not None:
         head = module.pretrained_cfg.get("classifier")

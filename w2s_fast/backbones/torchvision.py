@@ -1,4 +1,4 @@
-"""`torchvision:NAME[/WEIGHTS]`, `torchvision:NAME/@FILE`: classification models, features before the last layer."""
+"""`torchvision:NAME[/WEIGHTS[@FILE]]`: classification models, features before the last layer."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ def open_named(model: ModelName, options: Options) -> FrozenEncoder:
     """Open a torchvision classifier with named weights (default: the best), a local file's, or random ones."""
     text, name = str(model), model.name
     file = model.file
-    weights = weights_of(name, None if file is not None else model.pretrained)
-    state = None if file is None else read_state(file)
+    weights = weights_of(name, model.tag)
+    if file is not None:
+        check_file(model)
+    state = None if file is None else read_state(file, own=build(name, num_classes=None, seed=text).state_dict())
     classes = None if state is None else _rows(state, build(name, num_classes=None, seed=text))
     net = build(name, num_classes=classes, seed=text)
     files: tuple[Path, ...] = ()
@@ -58,6 +60,20 @@ def weights_of(name: str, tag: str | None) -> Any:
     return members[tag or "DEFAULT"]  # type: ignore[index]
 
 
+def check_file(model: ModelName) -> None:
+    """A `ModelError` for a file that is not there, or whose preprocessing no tag says."""
+    from torchvision import models
+
+    if model.file is None or not model.file.is_file():
+        raise ModelError(f"the weight file {model.file} does not exist")
+    if model.tag is None:
+        tags = ", ".join(str(w.name) for w in models.get_model_weights(model.name))
+        raise ModelError(
+            f"{model} does not say with which preprocessing {model.file.name} was trained; write "
+            f"{model.library}:{model.name}/WEIGHTS@{model.file} (one of {tags})"
+        )
+
+
 def build(name: str, *, num_classes: int | None, seed: str | int) -> nn.Module:
     """The architecture with random weights from `seed` and `num_classes` outputs (None = torchvision's own)."""
     from torchvision import models
@@ -72,7 +88,7 @@ def build(name: str, *, num_classes: int | None, seed: str | int) -> nn.Module:
 
 def fetch(net: nn.Module, weights: Any, *, model: str, head: bool = True) -> tuple[Path, ...]:
     """Load downloaded weights into `net` and name their file; without `head` those of the last layer are left out."""
-    mend = f"write {model.partition('/')[0]}/@/path/to/weights.pth, or give --random-weights"
+    mend = f"write {model.partition('/')[0]}/{weights.name}@/path/to/weights.pth, or give --random-weights"
     with fetching(model, host=HOST, mend=mend):
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     if not head:
@@ -161,7 +177,9 @@ def student(
     name: ModelName, num_classes: int, *, seed: int, pretrained: bool
 ) -> tuple[nn.Module, dict[str, Any], Callable[[Any], Tensor]]:
     """A network with a new head, drawn from `seed` like all else unless `pretrained`; see `students.new_module`."""
-    weights = weights_of(name.name, None if name.file is not None else name.pretrained)
+    weights = weights_of(name.name, name.tag)
+    if pretrained and name.file is not None:
+        check_file(name)
     module = build(name.name, num_classes=num_classes, seed=seed)
     if pretrained and name.file is not None:
         load_body(module, name, (f"{last_layer(module)}.",))

@@ -67,11 +67,12 @@ def missing(data: str) -> Path | None:
 
 def weights(model: str, root: Path | None) -> str:
     """The model from its weight file under the root, where one lies there; else as it is named."""
-    if root is None or not from_files(model) or "/@" in model:
+    if root is None or not from_files(model) or "@" in model:
         return under(model, root)
     stem = file_stem(model)
     found = sorted(path for path in (root / WEIGHTS).glob(f"{stem}.*") if path.stem == stem)
-    return f"{model.partition('/')[0]}/@{found[0]}" if found else model
+    # the tag stays in the name: it says which activation and preprocessing the file was trained with
+    return f"{model}{'' if '/' in model else '/'}@{found[0]}" if found else model
 
 
 def from_files(model: str) -> bool:

@@ -208,8 +208,10 @@ def globs(name: str) -> tuple[str, ...]:
     """What a data set or model may be called in rows: under any root, and a model also from any weight file."""
     text = name.replace("[", "[[]").replace(ROOT, "*")
     prefix, _, rest = text.partition(":")
-    from_files = prefix in libraries() and library(prefix).files
-    return (text, f"{prefix}:{rest.partition('/')[0]}/@*") if from_files else (text,)
+    if prefix not in libraries() or not library(prefix).files:
+        return (text,)
+    older = f"{prefix}:{rest.partition('/')[0]}/@*"  # results of versions that left the tag out
+    return tuple(dict.fromkeys((text, f"{text}@*" if "/" in text else f"{text}/@*", older)))
 
 
 def _scale(values: Mapping[str, Any], where: str) -> Scale:

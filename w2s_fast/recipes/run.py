@@ -135,7 +135,7 @@ class Plan:
 def _check_card(name: str, card: Mapping[str, Any], model: str, wanted: Mapping[str, Any], recipe: str) -> None:
     """Refuse a supervisor of the recipe's name that was trained otherwise."""
     expected = asdict(recipe_of(model, wanted))
-    if card["arch"].partition("/@")[0] != model.partition("/@")[0]:
+    if card["arch"].partition("@")[0].rstrip("/") != model.partition("@")[0].rstrip("/"):
         raise UsageError(
             f"{name} was trained from {card['arch']}, and {recipe} wants {model}; rename the one in the cache"
         )
