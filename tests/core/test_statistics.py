@@ -114,7 +114,7 @@ def test_mcnemar_of_many_items(only_a: int, only_b: int) -> None:
 
 
 def test_t_quantiles() -> None:
-    for df in [*range(1, 60), 99, 100, 999, 1000]:
+    for df in [*range(1, 60), 99, 100, 999, 1000, 1.01, 1.5, 2.7, 11.3, 123.4, 54321.9]:
         assert t_quantile(df) == pytest.approx(float(stats.t.ppf(0.975, df)), rel=1e-10)
     assert t_quantile(4) == pytest.approx(2.776445105, abs=1e-8)
     assert t_quantile(1) == pytest.approx(12.7062047362, abs=1e-8)

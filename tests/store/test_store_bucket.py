@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_s3 import Bucket
 
 from w2s_fast.core.errors import BankMissing, CacheError, Damaged, UsageError
 from w2s_fast.core.paths import cache_root, mirrored
@@ -265,3 +266,29 @@ def test_gc_clears_a_bucket_of_what_no_commit_names(url, rows, machine):
     assert [s.name for s in store.list("v1")] == names
     machine("b")
     assert open_key(key, cache=url).digest == digest
+
+
+@pytest.mark.parametrize("victim", [0, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, *range(4, 30)))])
+def test_a_bank_is_whole_whichever_of_its_writes_a_store_refused_without_reason(
+    victim: int, rows, machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 409 to one PUT, which wrote nothing: another machine finds everything, or the writer ended with an error."""
+    server = Bucket(lambda path, number: "409" if number == victim else None)
+    for name, value in {
+        "AWS_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    try:
+        url = f"s3://team/{next(NUMBER)}"
+        machine("a")
+        digest = rows.finish(url)
+        machine("b")
+        found = open_key(rows.begin(url).name, cache=url)
+        assert found.digest == digest and verify_bank(found, deep=True) > 0
+        assert next(server.puts) > victim
+    finally:
+        server.close()

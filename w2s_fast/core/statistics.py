@@ -17,6 +17,9 @@ FloatArray = NDArray[np.float64]
 Z975 = 1.96
 """The normal quantile of a two-sided 95 % interval, as the protocol writes it."""
 
+NORMAL_FROM = 1e5
+"""Degrees of freedom from which Student's quantile is the protocol's normal one (they differ by 2e-5 there)."""
+
 GUARD = 2.0
 """A gap between ceiling and weak of at most this many standard errors leaves PGR undefined."""
 
@@ -93,30 +96,38 @@ def mcnemar(correct_a: NDArray[Any], correct_b: NDArray[Any]) -> tuple[int, int,
     return only_a, only_b, min(1.0, 2 * math.exp(log_tail))
 
 
-def t_quantile(df: int) -> float:
-    """The 97.5 % quantile of Student's t with `df` whole degrees of freedom: P(|T| <= q) = 0.95.
+def t_quantile(df: float) -> float:
+    """The 97.5 % quantile of Student's t with `df` degrees of freedom, whole or not: P(|T| <= q) = 0.95.
 
-    With theta = atan(t / sqrt(df)), P(|T| <= t) is a finite sum of powers of cos(theta) (Abramowitz and Stegun
-    26.7.3 and 26.7.4), increasing in theta, and is inverted by bisection. Errors: `UsageError` for df < 1.
+    P(|T| > q) is the regularised incomplete beta function I_x(df / 2, 1 / 2) at x = df / (df + q^2), which rises in x
+    and is inverted by bisection. Errors: `UsageError` for df < 1.
     """
-    if df < 1:
+    if not df >= 1:
         raise UsageError(f"a t quantile needs at least 1 degree of freedom, not {df}: use two seeds or more")
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        theta = (low + high) / 2
-        low, high = (theta, high) if _t_inside(theta, df) < 0.95 else (low, theta)
-    return math.sqrt(df) * math.tan((low + high) / 2)
+    if df > NORMAL_FROM:
+        return Z975
+    low, high = 0.0, 1.0
+    for _ in range(52):
+        x = (low + high) / 2
+        low, high = (low, x) if _incomplete_beta(x, df / 2, 0.5) > 0.05 else (x, high)
+    x = (low + high) / 2
+    return math.sqrt(df * (1 - x) / x)
 
 
-def _t_inside(theta: float, df: int) -> float:
-    sin, cos = math.sin(theta), math.cos(theta)
-    term, total = (cos if df % 2 else 1.0), 0.0
-    for j in range(1 + df % 2, df, 2):
-        total += term
-        term *= cos * cos * j / (j + 1)
-    if df % 2:
-        return 2 / math.pi * (theta + sin * total)
-    return sin * total
+def _incomplete_beta(x: float, a: float, b: float) -> float:
+    """I_x(a, b) for 0 < x < 1, by its continued fraction (Abramowitz and Stegun 26.5.8), mirrored where it is slow."""
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _incomplete_beta(1 - x, b, a)
+    front = math.exp(
+        a * math.log(x) + b * math.log1p(-x) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) - math.log(a)
+    )
+    # evaluated from the last term backwards: no partial denominator can vanish on the way
+    fraction = 1.0
+    for m in range(30 + int(1.5 * math.sqrt(max(a, b))), 0, -1):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m - 1) * (a + b + m - 1) * x / ((a + 2 * m - 2) * (a + 2 * m - 1))
+        fraction = 1 + odd / (1 + even / fraction)
+    return front / fraction
 
 
 def as_correct(values: NDArray[Any], *, what: str) -> BoolArray:

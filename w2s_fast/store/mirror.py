@@ -142,7 +142,8 @@ def _push_part(objects: Objects, bank: Path, part: int, *, again: bool) -> None:
                 f"{folder / name}: its bytes do not match the committed sha256 "
                 f"(rows {commit.start}-{commit.stop - 1}); mend with: w2s-fast cache repair {bank.name}"
             )
-        objects.put(_name(folder / name, root), got, replace=again)
+        if not objects.put(_name(folder / name, root), got, replace=again):
+            objects.put(_name(folder / name, root), got, replace=True)  # nobody else has the name: it was cut short
     if not objects.put(_name(path, root), data) and not _pulled(objects, bank, part):
         objects.put(_name(path, root), data, replace=True)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,9 @@ from typing import Any, Protocol
 from w2s_fast.core.errors import CacheError, UsageError
 from w2s_fast.store import files
 from w2s_fast.store.layout import TMP
+
+CONFLICT_WAITS = (0.0, 0.1, 0.4, 1.6, 3.2)
+"""Seconds before each try to create an object that a store says exists, and that it then has not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,11 @@ class Objects(Protocol):
     """Objects by names such as `v1/refs/x.json`, each there whole or not at all. CacheError where a store refuses."""
 
     def put(self, name: str, data: bytes, *, replace: bool = False) -> bool:
-        """Create an object, durably. False, and nothing is changed, when the name is taken, unless `replace`."""
+        """Create an object, durably: True where the name holds these bytes afterwards.
+
+        False, and nothing is changed, when it holds others, unless `replace`. CacheError where the store says that the
+        name is taken, and it is not.
+        """
         ...
 
     def get(self, name: str, *, limit: int) -> bytes:
@@ -55,7 +63,7 @@ class FolderObjects:
         with _told(str(self.root)):
             files.make_dirs(path.parent)
             if not replace:
-                return files.put_new(path, data)
+                return files.put_new(path, data) or _is(files.read_regular, path, data)
             files.put(path, data)
             return True
 
@@ -93,18 +101,30 @@ class BucketObjects:
     url: str
 
     def put(self, name: str, data: bytes, *, replace: bool = False) -> bool:
+        with _told(self.url):
+            for wait in CONFLICT_WAITS:
+                time.sleep(wait)
+                if self._put_once(name, data, replace=replace):
+                    return True
+                # a no alone says little: S3 answers so, too, to a name on which two writers met (nothing was written
+                # then), and to the repetition of a request of ours whose answer was lost (it was written)
+                with suppress(FileNotFoundError):
+                    return _is(self.get, name, data)
+        raise CacheError(
+            f"{self.url}/{name}: {len(CONFLICT_WAITS)} times the store said that it exists, and it does not; "
+            "run the command again, and if that does not help use a store that keeps conditional writes"
+        )
+
+    def _put_once(self, name: str, data: bytes, *, replace: bool) -> bool:
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        with _told(self.url):
-            try:
-                # in one request: only such a one can be conditional
-                obstore.put(
-                    self.store, _plain(name), data, mode="overwrite" if replace else "create", use_multipart=False
-                )
-            except AlreadyExistsError:
-                return False
-            return True
+        try:
+            # in one request: only such a one can be conditional
+            obstore.put(self.store, _plain(name), data, mode="overwrite" if replace else "create", use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        return True
 
     def get(self, name: str, *, limit: int) -> bytes:
         import obstore
@@ -146,6 +166,16 @@ def open_objects(url: str) -> Objects:
     with _told(url):
         # memory is this process's own: for tests
         return BucketObjects(store=MemoryStore() if url.startswith("memory:") else from_url(url), url=url)
+
+
+def _is(read: Callable[..., bytes], at: Any, data: bytes) -> bool:
+    """Whether what `read` finds there are these bytes; FileNotFoundError where there is nothing."""
+    try:
+        return read(at, limit=len(data)) == data
+    except FileNotFoundError:
+        raise
+    except (CacheError, OSError):  # more bytes than these
+        return False
 
 
 def _plain(name: str) -> str:
