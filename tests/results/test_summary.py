@@ -205,6 +205,8 @@ def test_the_notes_say_what_is_covered(seeds: int, weak_seeds: int | None, said:
     rows, systems = world(seeds=seeds, weak_seeds=weak_seeds)
     table = summarise(rows, systems)
     assert said in table.notes
+    few = any(1 < n <= 3 for n in (seeds, weak_seeds or 1))
+    assert any("are few" in note for note in table.notes) == few
     assert any(note.endswith(f"which covers {components}.") for note in table.notes)
     ceilings = table.cell("clipart", "ceiling+lp", "runs").value
     assert ceilings == seeds

@@ -19,6 +19,8 @@ PGR = (
     "within two standard errors, and such runs are left out of the median (guarded)."
 )
 
+FEW = 3
+"""Up to so many seeds or weak models a table warns of its intervals (INTERVALS.md)."""
 EQUAL_WEIGHT = "The mean gives every domain equal weight and takes the domains' errors as independent."
 
 
@@ -93,12 +95,19 @@ def _design(pages: Sequence[Facts]) -> list[str]:
             text += f" x {weak} weak models"
         return text + "."
 
+    def few(page: Facts) -> str | None:
+        counts = {"seeds": len({seed for seed, _ in page.runs}), "weak models": len({weak for _, weak in page.runs})}
+        told = [f"{count} {what}" for what, count in counts.items() if 1 < count <= FEW]
+        if page.components is None or not told:
+            return None
+        return f"{' and '.join(told)} are few: where they differ much, 95 % intervals cover 87-95 % (INTERVALS.md)."
+
     def split(page: Facts) -> str | None:
         if page.one_test_set is None or len({seed for seed, _ in page.runs}) < 2:
             return None
         return "Split: one test set for all seeds." if page.one_test_set else "Split: each seed tests on its own fold."
 
-    return _by_domain(pages, runs) + _by_domain(pages, split)
+    return _by_domain(pages, runs) + _by_domain(pages, few) + _by_domain(pages, split)
 
 
 def _by_domain(pages: Sequence[Facts], say: Callable[[Facts], str | None]) -> list[str]:
