@@ -1,4 +1,4 @@
-"""w2s-fast cache: look at banks, check them, mend them and clear up."""
+"""w2s-fast cache: look at banks, check them, repair them and clear up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from w2s_fast_cli import options as o
 from w2s_fast_cli.output import Output
 
-app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, help="Look at the cache, check and mend it.")
+app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, help="Look at the cache, check and repair it.")
 Key = Annotated[str, typer.Argument(help="Key of a bank, or its first digits (see: w2s-fast cache ls).")]
 
 SAME = 0.99
@@ -88,7 +88,7 @@ def verify(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Read banks whole and check every chunk; damage is named on stderr with its file, rows and mending command.
+    """Read banks whole and check every chunk; damage is named on stderr with its file, rows and command that fixes it.
 
     With --recompute, rows whose cosine with what is encoded now is below 0.99 are a problem too.
 

@@ -22,7 +22,7 @@ DONE_IN_PART = 3
 """Exit status of a command that leaves something useful, though not all that was asked for."""
 LINE_SECONDS = 10.0
 FILE_WIDTH = 140
-"""Characters per line of a table where stdout is no terminal and $COLUMNS is not set."""
+"""Characters per line of a table where stdout is not a terminal and $COLUMNS is not set."""
 
 
 class Output:

@@ -160,7 +160,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("model", "mend"),
+    ("model", "fix"),
     [
         (
             "open_clip:ViT-B-32/laion2b_s34b_b79k",
@@ -173,7 +173,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ],
 )
 def test_without_a_network_one_sentence(
-    model: str, mend: str, offline: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    model: str, fix: str, offline: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
@@ -181,7 +181,7 @@ def test_without_a_network_one_sentence(
     before = (hub.HF_HUB_OFFLINE, socket.getdefaulttimeout(), logging.root.handlers[:], logging.root.manager.disable)
     with pytest.raises(ModelError) as caught:
         open_encoder(model)
-    assert mend in str(caught.value) and "does not answer" in str(caught.value)
+    assert fix in str(caught.value) and "does not answer" in str(caught.value)
     assert "\n" not in str(caught.value) and len(offline) <= 2
     assert caught.value.__suppress_context__
     assert capfd.readouterr() == ("", "")
@@ -193,17 +193,17 @@ def test_fetch_errors_are_told_from_others(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(loading, "_answers", lambda host: True)
     with (
         pytest.raises(ModelError, match=r"of m are not here .*URLError from example.org.; do x"),
-        fetching("m", host="example.org", mend="do x"),
+        fetching("m", host="example.org", fix="do x"),
     ):
         raise urllib.error.URLError("gone")
-    with pytest.raises(ModelError, match="RuntimeError from"), fetching("m", host="h", mend="do x"):
+    with pytest.raises(ModelError, match="RuntimeError from"), fetching("m", host="h", fix="do x"):
         try:
             raise ConnectionResetError
         except OSError as error:
             raise RuntimeError("wrapped") from error
-    with pytest.raises(ZeroDivisionError), fetching("m", host="h", mend="do x"):
+    with pytest.raises(ZeroDivisionError), fetching("m", host="h", fix="do x"):
         1 / 0
-    with pytest.raises(ModelError, match="mine"), fetching("m", host="h", mend="do x"):
+    with pytest.raises(ModelError, match="mine"), fetching("m", host="h", fix="do x"):
         raise ModelError("mine")
 
 

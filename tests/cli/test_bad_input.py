@@ -1,4 +1,4 @@
-"""Bad input at the command line: one sentence on stderr that says what, where and how to mend it; status 1 or 2."""
+"""Bad input at the command line: one sentence on stderr that says what, where and how to fix it; status 1 or 2."""
 
 import subprocess
 import sys

@@ -66,7 +66,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--data", "drawn:sketch", "nosource:x"], 2, "unknown data source"),
         (["--loss", "{tmp}/syntax.py:f"], 2, "syntax.py, line 2 does not run (SyntaxError"),
         (["--loss", "{tmp}/imports.py:f"], 2, "does not run (ModuleNotFoundError: No module named 'nonono')"),
-        (["--loss", "{tmp}/value.py:mine"], 2, "'mine' in {tmp}/value.py is no function but of type int"),
+        (["--loss", "{tmp}/value.py:mine"], 2, "'mine' in {tmp}/value.py is not a function but of type int"),
         (["--loss", "{tmp}/value.py:mint"], 2, "no function 'mint'"),
     ],
 )
@@ -98,14 +98,14 @@ def test_a_study_that_fails_later_keeps_and_shows_what_is_done(
     def opened(*_: Any, **__: Any) -> Task:
         for one in tasks:
             return one
-        raise DataError("the second set is broken; mend it")
+        raise DataError("the second set is broken; fix it")
 
     monkeypatch.setattr(study, "open_task", opened)
     out = tmp_path / "new" / "r.jsonl"
     code, table, err = said("train", "--method", "kd+lp", "--data", "drawn:sketch", "drawn:real", "--out", out)
     assert code == 3
     assert "kd+lp" in table and "weak" in table
-    assert err.splitlines()[-1] == "error: the second set is broken; mend it"
+    assert err.splitlines()[-1] == "error: the second set is broken; fix it"
     assert f"rows and predictions of first are in {out}" in err
     assert {row.get("method") for row in Results.load(out).rows} >= {"kd+lp"}
 

@@ -73,7 +73,7 @@ def test_a_broken_memo_costs_time_only(
     (tmp_path / MEMO).write_bytes(damage)
     for _ in range(2):
         assert identify(root, names, identity="content", cache=tmp_path) == truth(root, names)
-    assert len(read) == 5  # the second time it had been mended
+    assert len(read) == 5  # the second time it had been fixed
 
 
 def test_a_memo_with_another_shape_or_nonsense_rows(

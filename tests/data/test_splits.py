@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from w2s_fast.core.errors import DataError, UsageError
 from w2s_fast.data.manifest import Manifest
-from w2s_fast.data.splits import MODES, PARTS, Split, deal, export_split, halves, import_split, split
+from w2s_fast.data.splits import MODES, PARTS, Split, export_split, fold_positions, halves, import_split, split
 
 GOLDEN_TEST = [46, 10, 35, 26, 27, 52, 13, 56, 8, 19, 36, 3]
 GOLDEN_DIGEST = "7422bbfcf984b7c1f42e75df828ce190a2345a2c5e9cfb7991f40aee5b5b3404"
@@ -162,7 +162,7 @@ def test_deal_positions() -> None:
     m = world(np.array([1, 0, 1, 0, 0]))
     rows = np.arange(5)
     order = sorted(rows, key=lambda r: (m.labels[r], sha(f"7:{m.ids[r]}")))
-    assert [order.index(r) for r in rows] == deal(m, rows, key="7").tolist()
+    assert [order.index(r) for r in rows] == fold_positions(m, rows, key="7").tolist()
 
 
 def test_export_and_import(tmp_path: Path) -> None:
@@ -182,14 +182,14 @@ def test_export_and_import(tmp_path: Path) -> None:
         ({"parts": {**record["parts"], "val": record["parts"]["val"][1:]}}, "do not have the digest"),
         ({"parts": {**record["parts"], "val": []}}, "val is empty"),
         ({"format": 9}, "split format 9"),
-        ({"parts": 3}, "is no split file"),
+        ({"parts": 3}, "is not a split file"),
     ]
     for change, says in cases:
         path.write_text(json.dumps({**record, **change}))
         with pytest.raises(DataError, match=says):
             import_split(path, m)
     path.write_text("[1")
-    with pytest.raises(DataError, match="is no split file"):
+    with pytest.raises(DataError, match="is not a split file"):
         import_split(path, m)
     with pytest.raises(DataError, match="cannot be read"):
         import_split(tmp_path / "none", m)

@@ -64,8 +64,8 @@ def test_a_kept_index_is_found_again_and_a_damaged_one_is_built_anew(x: torch.Te
     assert torch.equal(again.ids, first.ids)
     assert file.stat().st_mtime_ns == stamp
     file.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
-    mended = search(x, k=4, index="hnsw", beside=beside)
-    assert overlap(mended.ids, first.ids) > 0.9
+    fixed = search(x, k=4, index="hnsw", beside=beside)
+    assert overlap(fixed.ids, first.ids) > 0.9
     assert file.stat().st_mtime_ns != stamp
     search(x[:2000], k=4, index="hnsw", beside=beside)
     assert len(list(beside.glob("*.faiss"))) == 2, "other rows have an index of their own"

@@ -142,7 +142,7 @@ def test_ramp_of_adapt_conf(epoch, part):
     ("t", "expected"), [(0.0, 0.65261664), (0.05, 0.56421277), (0.1, 0.47580890), (0.2, 0.47580890)]
 )
 def test_logconf_of_two_classes(t, expected):
-    """OpenAI's rule with the mended warm-up, over 10 % of the steps."""
+    """OpenAI's rule with the fixed warm-up, over 10 % of the steps."""
     p = torch.tensor([0.9, 0.6, 0.3, 0.2], dtype=torch.float64)
     w = torch.tensor([0.8, 0.4, 0.7, 0.1], dtype=torch.float64)
     z, weak = torch.stack([p, 1 - p], 1).log(), torch.stack([w, 1 - w], 1).log()

@@ -84,7 +84,7 @@ def test_rows_call_a_loss_by_its_name(package: Path) -> None:
     ("name", "words"),
     [
         ("Needy", r"Needy needs power; name an object instead: mine = Needy\(\.\.\.\)"),
-        ("number", r"'number' in .* is no function but of type int"),
+        ("number", r"'number' in .* is not a function but of type int"),
         ("mime", r"has no function 'mime'; did you mean 'mine'"),
     ],
 )

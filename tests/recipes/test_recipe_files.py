@@ -99,7 +99,7 @@ VALUES = tomllib.loads((SHIPPED / "cpl_table6.toml").read_text(encoding="utf-8")
     ("change", "words"),
     [
         ({"sources": "x"}, "unknown key 'sources'; did you mean 'source'"),
-        ({"columns": "domain"}, "columns 'domain' is no axis"),
+        ({"columns": "domain"}, "columns 'domain' is not an axis"),
         ({"title": 3}, "title must be a string"),
         ({"paper": {"columns": ["a"], "accuracies": {}}}, "did you mean 'accuracy'"),
         ({"paper": {"columns": ["a", "b"], "accuracy": {"cpl": [1.0]}}}, "cpl needs 2 numbers"),

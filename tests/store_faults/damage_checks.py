@@ -29,7 +29,7 @@ def rows_of_file(bank_dir: Path, path: Path) -> str | None:
 
 
 def check_message(error: CacheError, bank_dir: Path, path: Path, *others: str) -> None:
-    """The file (or one of the others that it leads to), its rows, and the commands that mend it."""
+    """The file (or one of the others that it leads to), its rows, and the commands that fix it."""
     message, rows = str(error), rows_of_file(bank_dir, path)
     if type(error) is BankMissing:  # complete.json deleted: a bank that was never finished looks the same
         assert path.name == "complete.json" and "is incomplete; finish it with: " in message, message
@@ -93,7 +93,7 @@ def check_reference(cache: Path, bank_dir: Path, path: Path, *, thorough: bool =
     assert not thorough or verify_bank(bank, deep=True) > 0
 
 
-def mend(cache: Path, bank_dir: Path, what: Known = WHAT) -> None:
+def fix(cache: Path, bank_dir: Path, what: Known = WHAT) -> None:
     """What the messages say: repair, then extract again."""
     repair_bank(bank_dir.name, cache=cache)
     what.finish(cache)

@@ -27,7 +27,7 @@ MODEL, DATA = "drawn:clip", "drawn:sketch"
 class Known:
     """What goes into a bank; parts of 7, 7, 7 and 4 rows, all with logits, unless made otherwise.
 
-    Row 4 repeats the image of row 1, the id of row 9 is no hash, row 8 failed, and part 2 needs float32.
+    Row 4 repeats the image of row 1, the id of row 9 is not a hash, row 8 failed, and part 2 needs float32.
     """
 
     ids: tuple[str, ...]

@@ -4,7 +4,7 @@ They were made once, when format v1 was settled, and are never made again: a lat
 Names of attempts are numbered instead of drawn, so that whoever writes v1 can be compared with them byte for byte.
 
 images   18 rows: float16 features and logits, in parts of seven rows instead of 8192 (which would take 130 kB of ids)
-         part 1 needs float32; row 8 failed; row 4 repeats the image of row 1; the id of row 9 is no hash
+         part 1 needs float32; row 8 failed; row 4 repeats the image of row 1; the id of row 9 is not a hash
 text     three class names, float32, no logits; names in two alphabets; parts as they are
 wide     two rows with the largest, smallest and strangest numbers that are allowed
 """

@@ -1,4 +1,4 @@
-"""Every file of a bank, damaged in every way: an error that says what, where and how to mend, or exactly the truth.
+"""Every file of a bank, damaged in every way: an error that says what, where and how to fix, or exactly the truth.
 
 The second happens in two cases alone, and each is looked at: an array whose own files are whole (the chunk of `norms`
 does not matter to who reads `features`; only `verify` reads all), and a bank that was opened before its records and
@@ -21,7 +21,7 @@ from damage_checks import (
     check,
     check_message,
     check_reference,
-    mend,
+    fix,
 )
 from known_bank import (
     DATA,
@@ -339,7 +339,7 @@ def test_blocks_whose_file_changes_while_they_are_streamed(cache, bank_dir):
 
 @pytest.mark.parametrize("every", [18, pytest.param(1, marks=[SLOW, pytest.mark.timeout(1800)])])
 def test_repair_and_extract_give_the_bank_again(cache, bank_dir, made, twin, every):
-    """What the message says mends it, whatever the damage; nothing but the damaged part is made again."""
+    """What the message says fixes it, whatever the damage; nothing but the damaged part is made again."""
     calm = open_key(bank_dir.name, cache=cache).digest
     untouched = made / "aside"
     count = 0
@@ -370,7 +370,7 @@ def test_repair_and_extract_give_the_bank_again(cache, bank_dir, made, twin, eve
                     pass
             folder = trial / bank_dir.relative_to(cache)
             before = {p.name for p in (folder / "parts").iterdir()}
-            mend(trial, folder)
+            fix(trial, folder)
             assert open_key(folder.name, cache=trial).digest == calm, (inside, how)
             made_again = {int(p.name[:6]) for p in (folder / "parts").glob("[0-9]*") if p.name not in before}
             mine = {int(inside.parts[4][:6])} if len(inside.parts) > 4 else set()

@@ -202,7 +202,7 @@ def test_a_later_metadata_file_is_damage_or_later_but_never_numbers(copy):
     folder = layout.bank_dir(copy, KEYS["text"])
     path = next(folder.glob("parts/*/features/zarr.json"))
     path.write_bytes(path.read_bytes().replace(b'"zarr_format": 3', b'"zarr_format": 4'))
-    with pytest.raises(Exception, match=r"features/zarr\.json: .*sha256 \(rows 0-2\); mend with") as caught:
+    with pytest.raises(Exception, match=r"features/zarr\.json: .*sha256 \(rows 0-2\); fix with") as caught:
         open_key(KEYS["text"], cache=copy)
     assert type(caught.value).__name__ == "Damaged"
 

@@ -1,4 +1,4 @@
-"""A full, failing or forbidden disk at any operation: one clear error, the old state, and success when it is mended."""
+"""A full, failing or forbidden disk at any operation: one clear error, the old state, and success when it is fixed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def every_failure(work: str, scratch: Path, calm: Calm, *, code: int, lasting: b
                 except CacheError as error:
                     told += 1
                     assert str(scratch) in str(error), f"the message names no folder: {error}"
-                    assert os.strerror(code) in str(error) and again in str(error), f"no mending command: {error}"
+                    assert os.strerror(code) in str(error) and again in str(error), f"no command that fixes it: {error}"
             state = check(cache, calm, detected=work == "repair")
             assert state == "whole" or work != "gc"
             act(cache)

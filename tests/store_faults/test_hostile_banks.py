@@ -117,7 +117,7 @@ def grid(*shape: object) -> dict[str, object]:
 
 
 def swapped(inner: str, make: Callable[[Path], object]) -> Damage:
-    """Put something that is no plain file in the place of one."""
+    """Put something that is not a plain file in the place of one."""
 
     def damage(bank: Path) -> None:
         head, _, rest = inner.partition("/")

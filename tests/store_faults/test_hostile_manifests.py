@@ -259,7 +259,7 @@ MEMBERS = {
     "a character device": (entry("x.png", kind=tarfile.CHRTYPE), "a device"),
     "a block device": (entry("x.png", kind=tarfile.BLKTYPE), "a device"),
     "a pipe": (entry("x.png", kind=tarfile.FIFOTYPE), "a pipe"),
-    "sparse": (entry("x.png", kind=tarfile.GNUTYPE_SPARSE), "no plain file"),
+    "sparse": (entry("x.png", kind=tarfile.GNUTYPE_SPARSE), "not a plain file"),
     "sparse by pax": (entry("x.png", picture(), **{"GNU.sparse.major": "1"}), "a sparse member"),
     "a huge size by pax": (entry("x.png", picture(), size="9" * 18), "though the tar ends before"),
     "a size that is none": (entry("x.png", picture(), size="-1"), "is not a number"),

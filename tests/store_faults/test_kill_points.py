@@ -57,7 +57,7 @@ def flipped(cache: Path) -> None:
 
 
 def broken(cache: Path) -> None:
-    """What `extract` mends by itself: a changed key.json, a cut commit, a cut chunk; and no complete.json."""
+    """What `extract` fixes by itself: a changed key.json, a cut commit, a cut chunk; and no complete.json."""
     fake_extract.extract(cache)
     next(cache.rglob("complete.json")).unlink()
     next(cache.rglob("key.json")).write_bytes(b"{}")

@@ -86,7 +86,7 @@ def test_a_power_cut_during_a_repair_is_detected_or_mended(scratch, calm, every)
     chunk.write_bytes(bytes([chunk.read_bytes()[0] ^ 1]) + chunk.read_bytes()[1:])
     before = files_below(cache)
 
-    def mend(root: Path, layer: Layer) -> None:
+    def fix(root: Path, layer: Layer) -> None:
         repair_bank(KEY, cache=root)
         fake_extract.extract(root, report=layer.report)
 
@@ -94,7 +94,7 @@ def test_a_power_cut_during_a_repair_is_detected_or_mended(scratch, calm, every)
         repair_bank(KEY, cache=root)
         check_rerun(root, calm)
 
-    log = recorded(cache, mend)
+    log = recorded(cache, fix)
     found = every_outcome(
         scratch, cache, log, calm, before=before, every=every, rerun=3, detected=True, end=repaired_again
     )

@@ -170,7 +170,7 @@ class Cache(RuleBasedStateMachine):
         names = sorted(reads(WHATS[number]))
         array, ask, true = reads(WHATS[number])[names[way % len(names)]]
         if any(array in hurt for hurt in e.unseen.values()):
-            with pytest.raises(Damaged, match=r"\(rows \d+-\d+\); mend with: .*cache repair"):
+            with pytest.raises(Damaged, match=r"\(rows \d+-\d+\); fix with: .*cache repair"):
                 ask(opened)
         else:
             assert same(ask(opened), true)

@@ -1,4 +1,4 @@
-"""Bad input: one sentence that says what, where and how to mend it, before anything runs."""
+"""Bad input: one sentence that says what, where and how to fix it, before anything runs."""
 
 from __future__ import annotations
 

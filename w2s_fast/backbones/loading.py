@@ -56,8 +56,8 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def fetching(model: str, *, host: str | None = None, mend: str) -> Iterator[None]:
-    """Within it, a fetch that fails is one `ModelError` that says `mend`; `host` defaults to the Hugging Face hub.
+def fetching(model: str, *, host: str | None = None, fix: str) -> Iterator[None]:
+    """Within it, a fetch that fails is one `ModelError` that says `fix`; `host` defaults to the Hugging Face hub.
 
     A host that does not answer within a few seconds puts the hub's client into its offline mode for the duration, so
     that cached files still load and missing ones fail at once rather than after its retries.
@@ -79,7 +79,7 @@ def fetching(model: str, *, host: str | None = None, mend: str) -> Iterator[None
         if not _is_fetch_error(error):
             raise
         why = f"{target} does not answer" if not reached else f"{type(error).__name__} from {target}"
-        raise ModelError(f"the weights of {model} are not here and cannot be fetched ({why}); {mend}") from None
+        raise ModelError(f"the weights of {model} are not here and cannot be fetched ({why}); {fix}") from None
     finally:
         hub.HF_HUB_OFFLINE = offline
         socket.setdefaulttimeout(timeout)

@@ -40,8 +40,8 @@ def open_named(model: ModelName, options: Options) -> FrozenEncoder:
     if name.startswith(HUB):
         from open_clip.pretrained import download_pretrained_from_hf
 
-        mend = "download its folder elsewhere and write local:/path/to/folder"
-        with fetching(text, mend=mend):
+        fix = "download its folder elsewhere and write local:/path/to/folder"
+        with fetching(text, fix=fix):
             weights = download_pretrained_from_hf(name.removeprefix(HUB))
             cfg = open_clip.get_model_config(name)
         return _assemble(model, options, source=name, cfg=cfg or {}, weights=Path(weights))
@@ -68,7 +68,7 @@ def open_named(model: ModelName, options: Options) -> FrozenEncoder:
     elif tag is not None:
         declared = of_tag(name, tag)
         if not options.random_weights:
-            with fetching(text, mend=f"write {text}@/path/to/weights.safetensors, or give --random-weights"):
+            with fetching(text, fix=f"write {text}@/path/to/weights.safetensors, or give --random-weights"):
                 file = Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(name, tag)))
     elif options.random_weights:
         declared = None
@@ -116,7 +116,7 @@ def _assemble(
         cfg, more = declared.applied(cfg, text=text)
     # Only then is the network asked: the weights are here, a Hugging Face text encoder's configuration may not be.
     remote = source.startswith(HUB) or "hf_model_name" in (cfg.get("text_cfg") or {})
-    access = fetching(text, mend="open a folder that holds everything as local:/path/to/folder") if remote else quiet()
+    access = fetching(text, fix="open a folder that holds everything as local:/path/to/folder") if remote else quiet()
     with access, seeded(text), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
@@ -206,8 +206,8 @@ def _tower(net: Any, source: str, cfg: dict[str, Any], folder: Path | None, text
         raise MissingText(f"{text} has a Hugging Face text encoder, which cannot be used; take another CLIP model")
     context = int(cfg.get("text_cfg", {}).get("context_length", 77))
     remote = source.startswith(HUB) or "hf_tokenizer_name" in cfg["text_cfg"] or "siglip" in source.lower()
-    mend = "put its tokenizer files into a folder and write local:/path/to/folder"
-    access = fetching(text, mend=mend) if remote else quiet()
+    fix = "put its tokenizer files into a folder and write local:/path/to/folder"
+    access = fetching(text, fix=fix) if remote else quiet()
     try:
         with access:
             tokenizer: Any = open_clip.get_tokenizer(source, context_length=context)

@@ -109,11 +109,11 @@ def build(name: str, *, text: str, pretrained: bool, seed: str | int, **argument
     base = name.partition(".")[0]
     if pretrained and not name.startswith("hf-hub:") and not timm.list_models(f"{base}.*", pretrained=True):
         raise ModelError(f"timm has no weights for {name}; write {text}/@FILE, or give --random-weights")
-    mend = f"write timm:{name}/@/path/to/weights.safetensors, or give --random-weights"
-    mend = "download its folder elsewhere and write local:/path/to/folder" if name.startswith("hf-hub:") else mend
+    fix = f"write timm:{name}/@/path/to/weights.safetensors, or give --random-weights"
+    fix = "download its folder elsewhere and write local:/path/to/folder" if name.startswith("hf-hub:") else fix
     try:
         if pretrained or name.startswith("hf-hub:"):
-            with fetching(text, mend=mend), seeded(seed):
+            with fetching(text, fix=fix), seeded(seed):
                 return timm.create_model(name, pretrained=pretrained, **arguments)
         with quiet(), seeded(seed):
             return timm.create_model(name, pretrained=False, **arguments)

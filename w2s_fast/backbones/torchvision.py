@@ -88,8 +88,8 @@ def build(name: str, *, num_classes: int | None, seed: str | int) -> nn.Module:
 
 def fetch(net: nn.Module, weights: Any, *, model: str, head: bool = True) -> tuple[Path, ...]:
     """Load downloaded weights into `net` and name their file; without `head` those of the last layer are left out."""
-    mend = f"write {model.partition('/')[0]}/{weights.name}@/path/to/weights.pth, or give --random-weights"
-    with fetching(model, host=HOST, mend=mend):
+    fix = f"write {model.partition('/')[0]}/{weights.name}@/path/to/weights.pth, or give --random-weights"
+    with fetching(model, host=HOST, fix=fix):
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     if not head:
         own, last = net.state_dict(), last_layer(net)

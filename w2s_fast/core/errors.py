@@ -1,4 +1,4 @@
-"""The one error tree: every message says what is wrong, where, and the command that mends it."""
+"""The one error tree: every message says what is wrong, where, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class W2SError(Exception):
 
 
 class UsageError(W2SError):
-    """A wrong name, argument or combination of arguments: the caller can mend it by calling differently."""
+    """A wrong name, argument or combination of arguments: the caller can fix it by calling differently."""
 
     exit_status = 2
 
@@ -27,7 +27,7 @@ class DataError(W2SError):
 
 
 class Unreadable(DataError):
-    """Bytes that are no image this package decodes: a property of the content, unlike a file that is gone or locked."""
+    """Bytes that are not an image this package decodes: a property of content, unlike a file that is gone or locked."""
 
 
 class ModelError(W2SError):
@@ -47,7 +47,7 @@ class BankStale(CacheError):
 
 
 class Damaged(CacheError):
-    """Bytes of the cache are not those that were committed; the message names file, rows and the mending command."""
+    """Bytes of the cache are not those that were committed; the message names file, rows and the fixing command."""
 
 
 class NewerFormat(CacheError):

@@ -93,7 +93,7 @@ def _answer(requests: BinaryIO, write: Callable[[bytes], object], shared: mmap.m
             write(NEXT if top else REPLY.pack(OK, width, height, 0))
     except Unreadable as error:
         _say(write, UNREADABLE, str(error))
-    except (DataError, MemoryError) as error:  # in the middle of an image it is no answer, and ends the process
+    except (DataError, MemoryError) as error:  # in the middle of an image it is not an answer, and ends the process
         _say(write, NO_MEMORY, str(error))
 
 

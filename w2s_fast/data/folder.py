@@ -101,7 +101,7 @@ def _images(folder: Path, root: Path, name: str, *, above: tuple[Path, ...], see
         if entry.is_symlink():
             inside(path, root, what=f"{name}: the link {path}")
             if is_image(entry.name) and not path.exists():
-                raise DataError(f"{name}: the link {path} leads nowhere; mend or remove it")
+                raise DataError(f"{name}: the link {path} leads nowhere; fix or remove it")
         if entry.is_dir():
             yield from _images(path, root, name, above=(*above, real), seen=seen)
         elif is_image(entry.name) and entry.is_file():

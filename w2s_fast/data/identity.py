@@ -112,7 +112,7 @@ class Memo:
         return out
 
     def put(self, rows: Iterator[tuple[str, int, int, str]]) -> None:
-        """Remember rows of (path, size, mtime_ns, id); a file that is no database is replaced."""
+        """Remember rows of (path, size, mtime_ns, id); a file that is not a database is replaced."""
         known = list(rows)
         if not known:
             return

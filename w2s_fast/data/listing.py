@@ -91,7 +91,7 @@ def _read(file: Path, split: str, root: Path) -> list[_Line]:
         uri, label = _parse(line, where)
         path = inside(root / os.path.normpath(uri), root, what=f"{where}: {uri!r:.200}")
         if not is_file(path):
-            raise DataError(f"{where}: the image {str(path)[:300]} does not exist; mend the line, or set --root")
+            raise DataError(f"{where}: the image {str(path)[:300]} does not exist; fix the line, or set --root")
         out.append(_Line(uri=path.relative_to(root).as_posix(), label=label, split=split, where=where))
     return out
 

@@ -1,4 +1,4 @@
-"""The deal: which rows train the supervisor, which train the student, which are tested on (methods/README.md).
+"""The fold assignment: which rows train the supervisor and the student, and which are tested on (methods/README.md).
 
 D_train and the pool are fixed per data set. The pool is dealt into five stratified folds; one fold is the test, the
 other four are D_hold, of which a fifth is hold-val. Nothing depends on the order of the manifest's rows: parts are
@@ -55,7 +55,8 @@ class Split:
 
 
 def split(manifest: Manifest, *, mode: str = "rotate", seed: int) -> Split:
-    """The split of a run seed: `rotate` tests on fold seed mod 5 of deal seed // 5, the others on fold 0 of deal 0.
+    """The split of a run seed: `rotate` tests on fold seed mod 5 of assignment seed // 5, the others on fold 0
+    of assignment 0.
 
     Errors: `UsageError` for an unknown mode or a negative seed; `DataError` for unknown labels, a half-marked official
     split, or too few items for every part to hold one.
@@ -71,10 +72,10 @@ def split(manifest: Manifest, *, mode: str = "rotate", seed: int) -> Split:
         )
     weak_train, pool, official = halves(manifest)
     split_seed, turn = divmod(seed, FOLDS) if mode == "rotate" else (0, 0)
-    position = deal(manifest, pool, key=str(split_seed))
+    position = fold_positions(manifest, pool, key=str(split_seed))
     held = pool[position % FOLDS != turn]
     val_key = f"{split_seed}:{seed}" if mode == "rotate" else "0:0"
-    in_val = deal(manifest, held, key=val_key) % FOLDS == 0
+    in_val = fold_positions(manifest, held, key=val_key) % FOLDS == 0
     parts = {
         "weak_train": weak_train,
         "train": held[~in_val],
@@ -105,7 +106,7 @@ def _halves(manifest: Manifest) -> tuple[Rows, Rows, bool]:
     train, test = (np.flatnonzero(marked == part).astype(np.int64) for part in ("train", "test"))
     if not train.size and not test.size:
         rows = np.arange(len(manifest), dtype=np.int64)
-        even = deal(manifest, rows, key="0") % 2 == 0
+        even = fold_positions(manifest, rows, key="0") % 2 == 0
         return rows[even], rows[~even], False
     if not test.size:
         raise DataError(f"{manifest.name}: the official split has no test images; add them, or give no split")
@@ -114,8 +115,8 @@ def _halves(manifest: Manifest) -> tuple[Rows, Rows, bool]:
     return train, test, True
 
 
-def deal(manifest: Manifest, rows: Rows, *, key: str) -> Rows:
-    """The position int64[m] of each of `rows` [m] in the deal.
+def fold_positions(manifest: Manifest, rows: Rows, *, key: str) -> Rows:
+    """The position int64[m] of each of `rows` [m] in the assignment of that key; its fold is position mod 5.
 
     Classes follow each other in label order; within a class, items are sorted by the sha256 of utf-8 `key:id`.
     """
@@ -153,7 +154,7 @@ def import_split(path: str | Path, manifest: Manifest) -> Split:
     except OSError as error:
         raise DataError(f"the split file {path} cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(f"{path} is no split file; make one with: w2s-fast data split --export {path}") from None
+        raise DataError(f"{path} is not a split file; make one with: w2s-fast data split --export {path}") from None
     if version != FORMAT:
         raise DataError(f"{path} has split format {version}, and this version reads {FORMAT}; update w2s-fast")
     row_of = {i: row for row, i in enumerate(manifest.ids)}

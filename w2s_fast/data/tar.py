@@ -60,7 +60,7 @@ def members(path: Path) -> Iterator[Member]:
             if kind == _FOLDER:
                 continue
             if kind not in _FILE:
-                what = _SPECIAL.get(kind, f"of the kind {kind!r}, which is no plain file")
+                what = _SPECIAL.get(kind, f"of the kind {kind!r}, which is not a plain file")
                 raise DataError(f"{where}: the member {name[:200]!r} is {what}; pack plain files only")
             yield Member(name=_checked(name, where), offset=start, size=size)
 

@@ -22,8 +22,8 @@ class Students(Diagnostic):
     """How good is each student, and does it agree with its supervisor where that is right or where it is wrong?
 
     `balanced` is the mean recall over the classes that occur; `top-5` needs probabilities; `agree right` and `agree
-    wrong` are the shares of test rows on which the student says what the weak model says, among those where that is
-    right and wrong; `corrected` and `spoiled` are the shares of all test rows that it turns from wrong to right and
+    wrong` are the shares of test rows on which the student agrees with the weak model, among those where that is right
+    and wrong; `corrected` and `spoiled` are the shares of all test rows that it turns from wrong to right and
     from right to wrong, so that their difference is the gain.
     """
 
@@ -117,8 +117,8 @@ class Confusion(Diagnostic):
             for at in times.argsort(descending=True, stable=True)[: self.most].tolist():
                 here = cell == found[at]
                 i, j = divmod(int(found[at]), k)
-                kept, mended = (int((said.labels[here] == c).sum()) for c in (j, i))
-                rows.append((name, weak_name, subject.classes[i], subject.classes[j], int(times[at]), kept, mended))
+                kept, fixed = (int((said.labels[here] == c).sum()) for c in (j, i))
+                rows.append((name, weak_name, subject.classes[i], subject.classes[j], int(times[at]), kept, fixed))
         return Diagnosis(
             name="confusion",
             title="The weak model's confusions, and what students make of them",

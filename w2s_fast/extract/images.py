@@ -110,8 +110,8 @@ def batches(
     """The given rows, `batch_size` at a time; every image is decoded once, and prepared once per distinct way.
 
     Files are read and prepared by `workers` processes, or by this one if 0; either way each of these has its images
-    decoded by a process of its own (`data.decoder`). Contents that are no image, or that end the process that decodes
-    them, are a batch's `reasons`; `DataError` for a file that is gone, locked or changed.
+    decoded by a process of its own (`data.decoder`). Contents that are not an image, or that end the process that
+    decodes them, are a batch's `reasons`; `DataError` for a file that is gone, locked or changed.
     """
     images = _Prepared(manifest, rows, encoders)
     loader = DataLoader(

@@ -208,7 +208,7 @@ def committed_failures(directory: Path, rows: int) -> list[Failure]:
     return found
 
 
-def mending(manifest: Manifest, directories: Sequence[Path]) -> str:
+def how_to_fix(manifest: Manifest, directories: Sequence[Path]) -> str:
     """What to do about images that were unreadable when the banks in `directories` were made."""
     if manifest.decode.get("identity") != "path":
         return "repair them and extract again"
@@ -229,7 +229,7 @@ def _finish(
     rows = len(manifest.ids)
     failures = committed_failures(directory, rows)
     if len(failures) == rows:
-        again = mending(manifest, [directory])
+        again = how_to_fix(manifest, [directory])
         raise DataError(
             f"{job.data}: none of its {rows} images can be read; the first: {failures[0]['reason']}; {again}"
         )

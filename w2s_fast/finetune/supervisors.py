@@ -23,7 +23,7 @@ from w2s_fast.core.version import CODE
 from w2s_fast.data import DEFAULT_DATA, canonical, expand_data, open_manifest
 from w2s_fast.data.decode import read_image
 from w2s_fast.data.manifest import Manifest
-from w2s_fast.data.splits import deal, halves
+from w2s_fast.data.splits import fold_positions, halves
 from w2s_fast.finetune.weak import DRAWN_RECIPE, FINETUNE_RECIPE, WeakRecipe, fit_supervisor
 
 IN_MEMORY = 4 << 30
@@ -186,7 +186,7 @@ def whole_d_train(manifest: Manifest) -> str:
 def _pool_accuracy(module: torch.nn.Module, manifest: Manifest, prepare: Prepare) -> tuple[float, list[str]]:
     """Accuracy on an even sample of the pool, and why images of it could not be read."""
     _, pool, _ = halves(manifest)
-    order = np.argsort(deal(manifest, pool, key="0"), kind="stable")
+    order = np.argsort(fold_positions(manifest, pool, key="0"), kind="stable")
     rows = pool[order][:: max(1, -(-len(pool) // POOL_SAMPLE))]
     images = _Images(manifest, rows, prepare, None)
     device = next(module.parameters()).device

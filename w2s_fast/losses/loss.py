@@ -123,7 +123,7 @@ def stack(losses: Sequence[L], *, dtype: torch.dtype, device: torch.device | str
     first = losses[0]
     if any(slice_key(other) != slice_key(first) for other in losses[1:]):
         raise TrainError(
-            f"losses of one slice differ in class, in a field that is no number, or in one that is None: {first}, ..."
+            f"losses of one slice differ in class, in a field that is not a number, or in one of None: {first}, ..."
         )
     changed: dict[str, Tensor | None] = {}
     for field in fields(first):

@@ -80,7 +80,7 @@ class CallableLoss(Loss):
             raise
         except Exception as error:
             why = f"{type(error).__name__}: {error}".rstrip(": ")
-            raise TrainError(f"{self._at(error)} raised {why}; mend the function") from error
+            raise TrainError(f"{self._at(error)} raised {why}; fix the function") from error
         if not isinstance(value, Tensor) or value.shape != z.shape[:-1]:
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise TrainError(

@@ -26,7 +26,7 @@ def question_of(task: Task, trial: Trial, *, split: str, precision: str, order: 
     """What a trial asks: head, loss, supervision and settings with every default written out, and what they read.
 
     split: its mode. precision: what was computed in. order: how streamed rows were shuffled; None where rows are
-    resident. The weak model is no part of it, as it goes with the seed; teachers and encoders are, where they are read.
+    resident. The weak model is not part of it, as it goes with the seed; teachers and encoders are, where read.
     """
     method, settings = trial.method, trial.settings
     solver = make_solver(settings.solver)

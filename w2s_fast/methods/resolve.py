@@ -167,7 +167,7 @@ def from_file(text: str) -> Any:
             raise UsageError(f"--loss {text}: {name} needs {needed[0]}; name an object instead: mine = {name}(...)")
         return found()
     if not callable(found) and not isinstance(found, losses.Loss):
-        raise UsageError(f"--loss {text}: {name!r} in {path} is no function but of type {type(found).__name__}")
+        raise UsageError(f"--loss {text}: {name!r} in {path} is not a function but of type {type(found).__name__}")
     return found
 
 

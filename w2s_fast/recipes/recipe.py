@@ -99,7 +99,7 @@ class Recipe:
                 raise UsageError(f"{where}: {key} must be a string, not {values.get(key)!r}")
         columns = values["columns"]
         if columns not in (*AXES, "values"):
-            raise UsageError(f"{where}: columns {columns!r} is no axis{nearest(columns, (*AXES, 'values'))}")
+            raise UsageError(f"{where}: columns {columns!r} is not an axis{nearest(columns, (*AXES, 'values'))}")
         paper = dict(values.get("paper", {}))
         paper_columns = tuple(paper.pop("columns", ()))
         scales = {one: _scale(values[one], f"{where}, [{one}]") for one in SCALES if one in values}
@@ -142,7 +142,7 @@ class Recipe:
         }
 
     def only(self, labels: tuple[str, ...], *, scale: str) -> Recipe:
-        """The recipe with these columns alone; `UsageError` for a label that is no column."""
+        """The recipe with these columns alone; `UsageError` for a label that is not a column."""
         if not labels:
             return self
         one = self.scale(scale)
@@ -235,7 +235,7 @@ def _numbers(
 ) -> dict[str, tuple[float | None, ...]]:
     """The rows of one kind of number, as fractions; an accuracy is written in percent, a PGR as it is."""
     if kind not in NUMBERS:
-        raise UsageError(f"{where}: [paper.{kind}] is no kind of number{nearest(kind, NUMBERS)}")
+        raise UsageError(f"{where}: [paper.{kind}] is not a kind of number{nearest(kind, NUMBERS)}")
     scale = 100.0 if kind == "accuracy" else 1.0
     out: dict[str, tuple[float | None, ...]] = {}
     for system, row in table.items():

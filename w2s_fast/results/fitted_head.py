@@ -99,7 +99,7 @@ class FittedHead:
         if self.move is None:
             raise UsageError(
                 f"{self.about.get('method')} was fitted on features that {self.about.get('supervision')} made for "
-                "the rows of the task alone, so it is no function of an image's own features; read its "
+                "the rows of the task alone, so it is not a function of an image's own features; read its "
                 "predictions instead"
             )
         return nn.Sequential(self.move, own)

@@ -14,7 +14,7 @@ from w2s_fast.core.errors import BankMissing, BankStale, CacheError, Damaged, Id
 from w2s_fast.core.hashing import digest_bytes, pack_ids
 from w2s_fast.store import files, layout, mirror
 from w2s_fast.store.part import BadFile, read_meta
-from w2s_fast.store.reader import Bank, Part, making_command, mending
+from w2s_fast.store.reader import Bank, Part, how_to_fix, making_command
 from w2s_fast.store.records import Bad, Commit, Complete, bank_digest, check_format, parse_object
 from w2s_fast.store.refs import extract_command, read_ref, stale_weights
 
@@ -47,14 +47,16 @@ def open_key(key: str, *, cache: str | Path | None = None) -> Bank:
     except (Bad, OSError, NewerFormat) as error:
         raise _record_error(done, error) from None
     if complete.key != key:
-        raise Damaged(f"{done}: it is the record of another bank; {mending(folder)}")
+        raise Damaged(f"{done}: it is the record of another bank; {how_to_fix(folder)}")
     count = layout.count_parts(complete.rows)
     if os.path.lexists(layout.commit_file(folder, count)):
         # An older record of fewer rows is consistent in itself: believed, it would leave rows out.
-        raise Damaged(f"{done}: it counts {complete.rows} rows, and there are commits of later ones; {mending(folder)}")
+        raise Damaged(
+            f"{done}: it counts {complete.rows} rows, and there are commits of later ones; {how_to_fix(folder)}"
+        )
     parts = tuple(_open_part(folder, p, complete.rows) for p in range(count))
     if bank_digest(p.commit for p in parts) != complete.digest:
-        raise Damaged(f"{done}: the commits are not those of the completed bank (another digest); {mending(folder)}")
+        raise Damaged(f"{done}: the commits are not those of the completed bank (another digest); {how_to_fix(folder)}")
     bank = Bank(
         key=key,
         folder=folder,
@@ -100,7 +102,7 @@ def open_bank(
         raise BankStale(f"the rows of {data} changed since {model} was extracted on it; extract again with: {command}")
     bank = open_key(ref.key, cache=cache)
     if bank.rows_digest != ref.rows_digest:
-        raise BankStale(f"the reference of {model} on {data} names a bank of other rows; mend it with: {command}")
+        raise BankStale(f"the reference of {model} on {data} names a bank of other rows; fix it with: {command}")
     return bank
 
 
@@ -152,7 +154,7 @@ def _open_part(folder: Path, part: int, rows: int) -> Part:
         return Part(commit=commit, arrays=read_meta(inside, commit))
     except Bad as bad:
         where = inside / bad.name if isinstance(bad, BadFile) else path
-        raise Damaged(f"{where}: {bad} (rows {start}-{stop - 1}); {mending(folder)}") from None
+        raise Damaged(f"{where}: {bad} (rows {start}-{stop - 1}); {how_to_fix(folder)}") from None
 
 
 def read_ingredients(folder: Path) -> dict[str, Any]:
@@ -176,9 +178,9 @@ def _record_error(path: Path, error: Exception, rows: str = "") -> CacheError:
     if isinstance(error, PermissionError):
         return CacheError(f"{path} may not be read; give yourself read permission")
     if isinstance(error, FileNotFoundError):
-        return Damaged(f"{path}: it is missing{rows}; {mending(folder)}")
+        return Damaged(f"{path}: it is missing{rows}; {how_to_fix(folder)}")
     why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return Damaged(f"{path}: {why}{rows}; {mending(folder)}")
+    return Damaged(f"{path}: {why}{rows}; {how_to_fix(folder)}")
 
 
 def iter_commits(bank: Path) -> Iterator[Commit]:

@@ -1,4 +1,4 @@
-"""Listing, mending and clearing up what lies in a bucket, without fetching features that are sound."""
+"""Listing, repairing and clearing up what lies in a bucket, without fetching features that are sound."""
 
 from __future__ import annotations
 

@@ -33,7 +33,9 @@ def checked_ids(ids: Sequence[str]) -> list[str]:
     seen: set[str] = set()
     for row, text in enumerate(texts):
         if type(text) is not str or not 0 < len(text) <= MAX_ID or "\n" in text or not _encodable(text):
-            raise UsageError(f"row {row} of the part: {text!r:.80} is no id; use 1 to {MAX_ID} characters on one line")
+            raise UsageError(
+                f"row {row} of the part: {text!r:.80} is not an id; use 1 to {MAX_ID} characters on one line"
+            )
         if text in seen:
             raise UsageError(f"row {row} of the part: id {text!r} occurs twice; use core.hashing.number_repeats")
         seen.add(text)

@@ -140,7 +140,7 @@ def _push_part(objects: Objects, bank: Path, part: int, *, again: bool) -> None:
         if (len(got), digest_bytes(got)) != (entry.bytes, entry.sha256):
             raise Damaged(
                 f"{folder / name}: its bytes do not match the committed sha256 "
-                f"(rows {commit.start}-{commit.stop - 1}); mend with: w2s-fast cache repair {bank.name}"
+                f"(rows {commit.start}-{commit.stop - 1}); fix with: w2s-fast cache repair {bank.name}"
             )
         if not objects.put(_name(folder / name, root), got, replace=again):
             objects.put(_name(folder / name, root), got, replace=True)  # nobody else has the name: it was cut short

@@ -182,7 +182,7 @@ def _plain(name: str) -> str:
     """The name, refused unless it is a relative path without `..`."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or str(path) != name:
-        raise CacheError(f"{name[:80]!r} is no name of an object; names are relative paths")
+        raise CacheError(f"{name[:80]!r} is not a name of an object; names are relative paths")
     return name
 
 

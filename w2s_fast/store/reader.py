@@ -43,7 +43,7 @@ class Part:
 class Bank:
     """A complete bank: raw features, their norms and, if the model has a classifier, raw logits, of every row.
 
-    Metadata are checked on opening, each chunk whenever it is read; `Damaged` names file, rows and how to mend it.
+    Metadata are checked on opening, each chunk whenever it is read; `Damaged` names file, rows and how to fix it.
     """
 
     key: str
@@ -195,7 +195,7 @@ class Bank:
     def damaged(self, commit: Commit, name: str, why: str) -> Damaged:
         """The error about one file of one part."""
         where = self._folder(commit) / name
-        return Damaged(f"{where}: {why} (rows {commit.start}-{commit.stop - 1}); {mending(self.folder)}")
+        return Damaged(f"{where}: {why} (rows {commit.start}-{commit.stop - 1}); {how_to_fix(self.folder)}")
 
     def _tensor(self, name: str, device: Any, dtype: torch.dtype | None) -> torch.Tensor | None:
         import torch
@@ -270,10 +270,10 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, device: Any) -> torch.Ten
     return torch.from_numpy(empty((*shape[:-1], shape[-1] * dtype.itemsize), np.uint8)).view(dtype)
 
 
-def mending(folder: Path) -> str:
-    """The clause of a `Damaged` message that says how to look closer and how to mend it."""
+def how_to_fix(folder: Path) -> str:
+    """The clause of a `Damaged` message that says how to look closer and how to fix it."""
     return (
-        f"mend with: {on_cache(folder.parents[2])}w2s-fast cache repair {folder.name}; "
+        f"fix with: {on_cache(folder.parents[2])}w2s-fast cache repair {folder.name}; "
         f"then make what is missing: {making_command(folder)}"
     )
 

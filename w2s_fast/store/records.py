@@ -22,7 +22,7 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 
 
 class Bad(ValueError):
-    """Bytes that are not what they should be; callers add file, rows and the way to mend it."""
+    """Bytes that are not what they should be; callers add file, rows and the way to fix it."""
 
 
 class Failure(TypedDict):

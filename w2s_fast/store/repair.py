@@ -31,7 +31,7 @@ class Dropped:
 def repair_bank(key: str, *, failed: bool = False, cache: str | Path | None = None) -> list[Dropped]:
     """Check every byte of a bank, complete or not, and take out what is damaged; the list is empty for a sound bank.
 
-    failed: take out sound parts with unreadable images too, for when those were mended. What is taken out is renamed
+    failed: take out sound parts with unreadable images too, for when those were fixed. What is taken out is renamed
     to `.tmp-damaged-...` beside its place. A crash in between leaves an incomplete bank that can be repaired again.
     BankMissing without the bank, NewerFormat (and nothing is touched) for a later one, CacheError where files may not
     be read or renamed.
@@ -149,7 +149,7 @@ def _complete(path: Path, key: str) -> tuple[Complete | None, str | None]:
 
 
 def _told(path: Path, error: Exception) -> str:
-    """The reason in words; what may not be read is no damage, and is raised."""
+    """The reason in words; what may not be read is not damage, and is raised."""
     if isinstance(error, PermissionError):
         raise CacheError(f"{path} may not be read; give yourself read permission") from None
     return f"{path}: {(error.strerror if isinstance(error, OSError) else None) or error}"

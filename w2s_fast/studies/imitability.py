@@ -11,7 +11,7 @@ from w2s_fast.tasks.task import Task
 
 
 def imitability(task: Task, *, seeds: int | Sequence[int] = 1, head: str = "linear", loss: str = "ce") -> float:
-    """How often a student of the weak labels says what the weak model says, on test images it never saw; mean of runs.
+    """How often a student of the weak labels agrees with the weak model on test images it never saw; mean of runs.
 
     The share of argmax p_w that the strong features predict, with whatever errors it holds; reads no ground truth.
     """

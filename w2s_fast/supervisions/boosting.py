@@ -101,9 +101,9 @@ class EnsemW2SLike(Strategy):
             if error == 0:
                 break
         if not details:
-            mend = f"or train longer: {NAME}(teacher_steps=3000)" if self.members == "boosted" else "or give others"
+            fix = f"or train longer: {NAME}(teacher_steps=3000)" if self.members == "boosted" else "or give others"
             raise TrainError(
-                f"{context.task.data}: no weak model is better than chance on D_train; check its labels, {mend}"
+                f"{context.task.data}: no weak model is better than chance on D_train; check its labels, {fix}"
             )
         p = votes / votes.sum(dim=1, keepdim=True)
         made = context.shared.supervision(p.clamp_min(TINY).log().float())

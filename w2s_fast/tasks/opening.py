@@ -196,12 +196,12 @@ def readable(manifest: Manifest, banks: Sequence[Bank], *, drop_failed: bool, ca
         return manifest
     first = manifest.uris[int(np.argmin(ok))]
     if not drop_failed:
-        from w2s_fast.extract.worker import mending
+        from w2s_fast.extract.worker import how_to_fix
 
         broken = [bank_dir(cache, bank.key) for bank in banks if not bank.ok.all()]
         raise DataError(
             f"{manifest.name}: {int((~ok).sum())} of {len(ok)} images could not be read, {first} first; "
-            f"{mending(manifest, broken)}, or leave them out with --drop-failed"
+            f"{how_to_fix(manifest, broken)}, or leave them out with --drop-failed"
         )
     return kept(manifest, np.flatnonzero(ok))
 

@@ -68,7 +68,7 @@ def of(
     """weak seed -> model name, each checked against the manifest.
 
     On the drawn domains a supervisor comes with all its seeds, elsewhere with its lowest, or its first `count`.
-    A library model that is no trained supervisor is weak seed 0. Raises `DataError` for a supervisor whose D_train
+    A library model that is not a trained supervisor is weak seed 0. Raises `DataError` for a supervisor whose D_train
     meets the pool, or whose classes are not the manifest's; `ModelError` if there is none.
     """
     chosen = unchecked(model, manifest, data=data, cache=cache, count=count)

@@ -120,8 +120,8 @@ class Task:
         `classes`); `ids` are N distinct strings (default: the row's own bytes, hashed). `groups` are N domains.
         `teachers` name -> [N, k] logits of further weak models; `encoders` name -> [N, e] features of other encoders,
         such as the weak model's own ("weak/0", "weak/1", ... by weak seed). Arrays are anything numpy
-        reads, or tensors. Raises `DataError` for shapes that do not fit, NaN, values that are no real numbers, text
-        without a direction (all zero), and labels that are no whole numbers in range.
+        reads, or tensors. Raises `DataError` for shapes that do not fit, NaN, values that are not real numbers, text
+        without a direction (all zero), and labels that are not whole numbers in range.
         """
         x, y = _float(features, "features"), _labels(labels)
         logits: Mapping[Any, Any] = weak_logits if isinstance(weak_logits, Mapping) else {0: weak_logits}
@@ -129,7 +129,7 @@ class Task:
             raise DataError("weak_logits is empty; give [N, k] logits, or a mapping from weak seed to such logits")
         for s in logits:
             if not isinstance(s, Integral) or isinstance(s, bool):
-                raise DataError(f"weak_logits: the weak seed {s!r} is no integer; number the weak models 0, 1, ...")
+                raise DataError(f"weak_logits: the weak seed {s!r} is not an integer; number the weak models 0, 1, ...")
         weak = {int(s): _float(z, f"weak_logits of seed {s}") for s, z in logits.items()}
         k = next(iter(weak.values())).shape[1]
         names = tuple(classes) if classes is not None else tuple(str(c) for c in range(k))
@@ -204,7 +204,7 @@ def _digest(values: Tensor) -> str:
     return digest_bytes(np.ascontiguousarray(values.numpy()).data.cast("B"))
 
 
-def _array(value: Any, what: str, mend: str) -> np.ndarray:
+def _array(value: Any, what: str, fix: str) -> np.ndarray:
     """Numbers as a numpy array of a boolean, integer or real type, from anything that holds them."""
     if isinstance(value, Tensor):
         value = value.detach().cpu().resolve_conj().resolve_neg()
@@ -212,19 +212,19 @@ def _array(value: Any, what: str, mend: str) -> np.ndarray:
     try:
         found = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise DataError(f"{what}: it is no array ({error}); {mend}") from None
+        raise DataError(f"{what}: it is not an array ({error}); {fix}") from None
     if found.dtype.kind not in "biuf":
-        raise DataError(f"{what}: its values are of type {found.dtype}, not real numbers; {mend}")
+        raise DataError(f"{what}: its values are of type {found.dtype}, not real numbers; {fix}")
     return found
 
 
 def _labels(value: Any) -> Tensor:
-    mend = "number the classes from 0 (np.unique(labels, return_inverse=True)[1])"
-    found = _array(value, "labels", mend)
+    fix = "number the classes from 0 (np.unique(labels, return_inverse=True)[1])"
+    found = _array(value, "labels", fix)
     if found.dtype.kind == "f" and (odd := np.flatnonzero(found != np.floor(found))).size:
-        raise DataError(f"labels: row {int(odd[0])} is {found.flat[odd[0]]}, no whole number; {mend}")
+        raise DataError(f"labels: row {int(odd[0])} is {found.flat[odd[0]]}, not a whole number; {fix}")
     if found.size and not -(2**31) < found.min() <= found.max() < 2**31:
-        raise DataError(f"labels go from {found.min()} to {found.max()}; {mend}")
+        raise DataError(f"labels go from {found.min()} to {found.max()}; {fix}")
     return torch.from_numpy(np.array(found, np.int64, order="C"))
 
 
@@ -259,7 +259,7 @@ def _check_shapes(
         raise DataError(f"text has shape {list(text.shape)}; expected [{k}, {x.shape[1]}] (classes, feature width)")
     if text is not None and len(zero := (text == 0).all(1).nonzero()):
         raise DataError(
-            f"text: row {int(zero[0])} ({classes[int(zero[0])]!r}) is all zero, which is no direction; "
+            f"text: row {int(zero[0])} ({classes[int(zero[0])]!r}) is all zero, which is not a direction; "
             "give features of every class name, or leave text out"
         )
 

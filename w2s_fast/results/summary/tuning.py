@@ -56,7 +56,7 @@ class _Unit:
 
 
 def method_of(row: Row) -> str:
-    """The method behind a row: its name without what a grid adds in brackets, and who teaches where that is no weak
+    """The method behind a row: its name without what a grid adds in brackets, and who teaches where that is not a weak
     model and not in the name."""
     name, supervised = str(row.get("method")).partition("[")[0], str(row.get("supervision")).partition("(")[0]
     plain = supervised in ("None", *SUPERVISIONS) or name.startswith(supervised)
@@ -185,7 +185,7 @@ def _called(row: Row, method: str) -> Row:
 
 
 def _under(systems: Systems, unit: _Unit, names: Mapping[str, str]) -> Systems:
-    """The same correctness, of the picked configurations under their methods' names, and of what is no method."""
+    """The same correctness, of the picked configurations under their methods' names, and of what is not a method."""
     methods = {system.method for system in unit.domain.methods}
     others = {name: runs for name, runs in systems.correct.items() if name not in methods}
     picked = {names[name]: runs for name, runs in systems.correct.items() if name in names}

@@ -35,7 +35,7 @@ class LbfgsStack(Stack):
     """One run. A batch is all train rows: statistics of a batch (aux_conf, balanced) are theirs.
 
     t, by which losses warm up, is the part of epochs done, and stands still within an epoch. Losses that aim at the
-    student's own predictions hold their targets while they differentiate, so their value is no integral of the
+    student's own predictions hold their targets while they differentiate, so their value is not an integral of the
     gradient; the line search then takes the shorter steps that it can find. In single precision the objective comes
     within about 1e-6 of its optimum, under `bf16` the search ends at the noise of the products.
     """
