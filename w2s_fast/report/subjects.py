@@ -14,7 +14,7 @@ from w2s_fast.core.errors import DataError, UsageError
 from w2s_fast.core.paths import cache_root
 from w2s_fast.data import canonical, open_manifest
 from w2s_fast.data.manifest import Manifest
-from w2s_fast.data.splits import FOLDS, PARTS, deal, halves
+from w2s_fast.data.splits import FOLDS, PARTS, fold_positions, halves
 from w2s_fast.diagnose.index_files import folder_of
 from w2s_fast.diagnose.subject import Rows, Said, Subject
 from w2s_fast.heads import load_head
@@ -48,7 +48,7 @@ def subject_of(
     """What diagnostics look at: a task's tensors, the split of one run seed, and what its students say on the test.
 
     results: predictions kept for that seed's test rows become students, under one selection. heads: saved heads (their
-    class weights, and their probabilities on the test). truth: False hands over no label; the deal of a split still
+    class weights, and their probabilities on the test). truth: False hands over no label; the fold_positions of a split still
     goes by class. spaces: other encoders whose features are opened beside. index, beside: `diagnose.indexes.search`.
     """
     manifest = task.manifest
@@ -93,7 +93,7 @@ def _parts(task: Task, *, seed: int, mode: str) -> tuple[Rows, dict[str, Rows]]:
     found = task.splits(mode=mode, seed=seed)
     _, pool, _ = halves(task.manifest)
     folds = np.full(len(task.manifest), -1, np.int64)
-    folds[pool] = deal(task.manifest, pool, key=str(found.split_seed)) % FOLDS
+    folds[pool] = fold_positions(task.manifest, pool, key=str(found.split_seed)) % FOLDS
     return folds, {NAMES[part]: getattr(found, part) for part in PARTS}
 
 
