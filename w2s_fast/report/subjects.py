@@ -48,7 +48,7 @@ def subject_of(
     """What diagnostics look at: a task's tensors, the split of one run seed, and what its students say on the test.
 
     results: predictions kept for that seed's test rows become students, under one selection. heads: saved heads (their
-    class weights, and their probabilities on the test). truth: False hands over no label; the fold_positions of a split still
+    class weights, and their probabilities on the test). truth: False hands over no label; the folds of a split still
     goes by class. spaces: other encoders whose features are opened beside. index, beside: `diagnose.indexes.search`.
     """
     manifest = task.manifest
