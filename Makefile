@@ -1,11 +1,11 @@
-# make demo | make test | make check | make test-all | make dist
+# make demo | make test | make check | make test-all | make test-cpus | make dist
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # files of tests on two processes; PARALLEL= runs them one after another
 PARALLEL ?= -n 2 --dist loadfile
 
-.PHONY: demo test test-all check dist clean
+.PHONY: demo test test-all test-cpus check dist clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -16,6 +16,13 @@ test: check
 
 test-all: check
 	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow"
+
+# the suite as other processors would run it: without vector instructions, with 256 bits, with all that there is
+test-cpus: $(VENV)/.dev
+	for cpu in "default SSE41 1" "avx2 AVX2 2" "avx512 DEFAULT 1"; do set -- $$cpu; \
+	  echo "ATEN_CPU_CAPABILITY=$$1 ONEDNN_MAX_CPU_ISA=$$2 OMP_NUM_THREADS=$$3"; \
+	  ATEN_CPU_CAPABILITY=$$1 ONEDNN_MAX_CPU_ISA=$$2 OMP_NUM_THREADS=$$3 $(BIN)/python -m pytest -q $(PARALLEL) || exit 1; \
+	done
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
