@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib import import_module
@@ -77,6 +78,7 @@ def run(argv: list[str] | None = None) -> NoReturn:
     """Run the program; a `W2SError` is one sentence on stderr and exit status 1 or 2, with `--debug` a traceback."""
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
+    _never_end_at_a_character()
     try:
         app(args=spread([a for a in args if a != "--debug"]), prog_name="w2s-fast")
     except KeyboardInterrupt:
@@ -117,6 +119,13 @@ def _told(error: Exception) -> tuple[str, int]:
         # a library's own errors (of the network, say) are OSErrors without a file
         return (f"cannot read or write {error.filename}: {reason}" if error.filename is not None else reason), 1
     return f"{type(error).__name__}: {error} (a defect: please report it with --debug's output)", 1
+
+
+def _never_end_at_a_character() -> None:
+    """A terminal that is not UTF-8 shows `\\xb1` for what it lacks, and the command goes on."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _close_quietly() -> None:

@@ -25,6 +25,13 @@ FILE_WIDTH = 140
 """Characters per line of a table where stdout is not a terminal and $COLUMNS is not set."""
 
 
+def speed(rate: float, unit: str) -> str:
+    """So many units a second; a minute or an hour where that would be less than one."""
+    per = next(((seconds, of) for seconds, of in ((1, "s"), (60, "min")) if rate * seconds >= 1), (3600, "h"))
+    many = rate * per[0]
+    return f"{many:,.0f} {unit}/{per[1]}" if many >= 10 else f"{many:.1f} {unit}/{per[1]}"
+
+
 class Output:
     """One command's output. `json`: data alone on stdout. `quiet`: nothing but data and errors."""
 
@@ -141,7 +148,7 @@ def _bar(unit: str) -> Iterator[Callable[[str, int, int], None]]:
                 started[label] = time.perf_counter()
                 tasks[label] = progress.add_task(label, total=total, rate="")
             seconds = time.perf_counter() - started[label]
-            rate = f"{done / seconds:,.0f} {unit}/s" if seconds > 0.5 else ""
+            rate = speed(done / seconds, unit) if seconds > 0.5 else ""
             progress.update(tasks[label], completed=done, total=total, rate=rate)
 
         yield advance
@@ -163,4 +170,4 @@ class _Lines:
         self.last = now
         rate = (done - at) / max(1e-9, now - since)
         left = f", {(total - done) / rate:,.0f} s left" if rate > 0 else ""
-        print(f"{label}: {done:,} of {total:,}, {rate:,.0f} {self.unit}/s{left}", file=sys.stderr, flush=True)
+        print(f"{label}: {done:,} of {total:,}, {speed(rate, self.unit)}{left}", file=sys.stderr, flush=True)

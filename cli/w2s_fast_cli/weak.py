@@ -63,7 +63,7 @@ def weak(
             else:
                 out.say(
                     f"{record['name']} on {record['data']}: {record['acc_train']:.1%} on D_train "
-                    f"({record['n_train']} images), {record['acc_pool']:.1%} on the pool, {record['seconds']:.0f} s"
+                    f"({record['n_train']:,} images), {record['acc_pool']:.1%} on the pool, {record['seconds']:.0f} s"
                 )
             if unread:
                 out.say(f"{record['data']}: {unread} images of D_train could not be read and were left out")

@@ -157,10 +157,9 @@ def parse_model(text: str) -> ModelName:
     known = libraries()
     if prefix not in known:
         if not colon or len(prefix) == 1 or "/" in prefix:
-            hint = f"local:{text}" if "/" in text or Path(text).expanduser().exists() else f"timm:{text}"
-            raise UsageError(
-                f"{text!r} has no library prefix; write {hint}{'' if '/' in text else ' or open_clip:...'}"
-            )
+            there = "/" in text or Path(text).expanduser().exists()
+            hint = f"local:{text}" if there else f"timm:{text}, open_clip:..., or weak:{text} for a supervisor"
+            raise UsageError(f"{text!r} has no library prefix; write {hint} (all: w2s-fast models {text})")
         raise UsageError(f"unknown model library {prefix!r} in {text!r}{nearest(prefix, known)}")
     rest, _, tap = rest.partition("#")
     if prefix == "local" or rest.startswith(_HUB):

@@ -54,12 +54,13 @@ class FrozenEncoder:
         return state_digest(self.module.state_dict())
 
     @cached_property
-    def _transform(self) -> Callable[[Any], Tensor]:
+    def transform(self) -> Callable[[Any], Tensor]:
+        """How an image is prepared, without the network."""
         return transform(self.preprocess)
 
     def prepare(self, image: Any) -> Tensor:
         """The model's own evaluation transform: RGB `PIL.Image` -> f[3, h, w]."""
-        return self._transform(image)
+        return self.transform(image)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """f[b, 3, h, w] on the module's device -> raw features f[b, d] and logits f[b, k] or None."""

@@ -53,13 +53,30 @@ def of_square(size: int, mean: Sequence[float], std: Sequence[float]) -> dict[st
     return _plain({"route": "square", "size": size, "mean": mean, "std": std, "interpolation": "bicubic"})
 
 
-def transform(described: dict[str, Any]) -> Callable[[Any], Tensor]:
-    """RGB `PIL.Image` -> f[3, h, w], by the library that `described["route"]` names."""
-    build = _ROUTES.get(described.get("route", ""))
-    if build is None:
-        raise ModelError(f"unknown preprocessing route {described.get('route')!r}{nearest('', _ROUTES)}")
-    common = {"route", *(_COMMON.keys() - {"antialias"})}
-    return build({k: v for k, v in described.items() if k not in common})
+class Transform:
+    """RGB `PIL.Image` -> f[3, h, w], by the library that `described["route"]` names; pickled as its description.
+
+    So a process that decodes images can be started afresh (spawn, forkserver) without the network.
+    """
+
+    def __init__(self, described: dict[str, Any]) -> None:
+        self.described = described
+        build = _ROUTES.get(described.get("route", ""))
+        if build is None:
+            raise ModelError(f"unknown preprocessing route {described.get('route')!r}{nearest('', _ROUTES)}")
+        common = {"route", *(_COMMON.keys() - {"antialias"})}
+        self._prepare = build({k: v for k, v in described.items() if k not in common})
+
+    def __reduce__(self) -> tuple[type[Transform], tuple[dict[str, Any]]]:
+        return Transform, (self.described,)
+
+    def __call__(self, image: Any) -> Tensor:
+        return self._prepare(image)
+
+
+def transform(described: dict[str, Any]) -> Transform:
+    """The transform of a description; `ModelError` for an unknown route."""
+    return Transform(described)
 
 
 def _open_clip(cfg: dict[str, Any]) -> Callable[[Any], Tensor]:

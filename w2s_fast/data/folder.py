@@ -13,8 +13,9 @@ from w2s_fast.data import Source
 from w2s_fast.data.decode import pil_route
 from w2s_fast.data.identity import identify
 from w2s_fast.data.manifest import Manifest, checked_names
-from w2s_fast.data.paths import SUFFIXES, existing_folder, expand_folders, inside, is_image
+from w2s_fast.data.paths import SUFFIXES, existing_folder, expand_folders, inside, is_image, is_passed_over
 
+LINKED = "copy what it leads to in its place, or name the files in a list (list:FILE --root DIR)"
 MAX_DEPTH = 64
 """Folders between a class folder and an image."""
 
@@ -73,7 +74,7 @@ def _official(folder: Path, name: str) -> list[tuple[str, Path]]:
         return [("", folder)]
     if len(pools) == 2:
         raise DataError(f"{name}: both val/ and test/ stand beside train/; rename the one that is not the test pool")
-    if odd := sorted(p for p in present - {"train", *pools} if not p.startswith(".")):
+    if odd := sorted(p for p in present - {"train", *pools} if not is_passed_over(p)):
         raise DataError(
             f"{name}: {odd[0]}/ stands beside train/ and {pools[0]}/; move it, or move the classes into them"
         )
@@ -81,8 +82,8 @@ def _official(folder: Path, name: str) -> list[tuple[str, Path]]:
 
 
 def _subfolders(part: Path, root: Path, name: str) -> list[Path]:
-    kept = sorted(part / e.name for e in _entries(part, name) if not e.name.startswith("."))
-    return [inside(p, root, what=f"{name}: {p}") for p in kept if p.is_dir()]
+    kept = sorted(part / e.name for e in _entries(part, name) if not is_passed_over(e.name))
+    return [inside(p, root, what=f"{name}: the link {p}", fix=LINKED) for p in kept if p.is_dir()]
 
 
 def _images(folder: Path, root: Path, name: str, *, above: tuple[Path, ...], seen: set[Path]) -> Iterator[str]:
@@ -96,10 +97,10 @@ def _images(folder: Path, root: Path, name: str, *, above: tuple[Path, ...], see
     seen.add(real)
     for entry in _entries(folder, name):
         path = Path(entry.path)
-        if entry.name.startswith("."):
+        if is_passed_over(entry.name):
             continue
         if entry.is_symlink():
-            inside(path, root, what=f"{name}: the link {path}")
+            inside(path, root, what=f"{name}: the link {path}", fix=LINKED)
             if is_image(entry.name) and not path.exists():
                 raise DataError(f"{name}: the link {path} leads nowhere; fix or remove it")
         if entry.is_dir():

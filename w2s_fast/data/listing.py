@@ -89,7 +89,9 @@ def _read(file: Path, split: str, root: Path) -> list[_Line]:
         if not line:
             continue
         uri, label = _parse(line, where)
-        path = inside(root / os.path.normpath(uri), root, what=f"{where}: {uri!r:.200}")
+        path = inside(
+            root / os.path.normpath(uri), root, what=f"{where}: {uri!r:.200}", fix="copy the file in or set --root"
+        )
         if not is_file(path):
             raise DataError(f"{where}: the image {str(path)[:300]} does not exist; fix the line, or set --root")
         out.append(_Line(uri=path.relative_to(root).as_posix(), label=label, split=split, where=where))

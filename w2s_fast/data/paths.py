@@ -14,6 +14,16 @@ from typing import BinaryIO
 from w2s_fast.core.errors import DataError, Unreadable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+LEFT_BEHIND = (
+    "__MACOSX",
+    "__pycache__",
+    "@eaDir",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+)
+"""Names of folders that archivers, file servers and file systems make."""
 BRACES = "{train,test}"
 """In the name of a list: two files that give the official split."""
 
@@ -23,16 +33,22 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def inside(path: Path, root: Path, *, what: str) -> Path:
-    """`path` itself if it lies in `root` (resolved) once its links and dots are resolved, else a `DataError`."""
+def is_passed_over(folder: str) -> bool:
+    """Whether a program left a folder behind, with no images of the user's: `.ipynb_checkpoints`, `@eaDir`."""
+    return folder.startswith(".") or folder in LEFT_BEHIND
+
+
+def inside(path: Path, root: Path, *, what: str, fix: str = "copy the file into it") -> Path:
+    """`path` itself if it lies in `root` (resolved) once its links and dots are resolved, else a `DataError`.
+
+    fix: what the user can do about a link that leads out.
+    """
     try:
         resolved = path.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name that no file can have
         raise DataError(f"{what} leads nowhere ({_why(error)}); correct the path") from None
     if not resolved.is_relative_to(root):
-        raise DataError(
-            f"{what} leads to {str(resolved)[:300]}, outside the root {root}; copy the file in or set --root"
-        )
+        raise DataError(f"{what} leads to {str(resolved)[:300]}, outside the root {root}; {fix}")
     return path
 
 

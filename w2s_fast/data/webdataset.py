@@ -133,7 +133,13 @@ def _label(content: bytes, extension: str, where: str) -> int | None:
     except (ValueError, RecursionError):
         raise DataError(f"{where} holds no label; write an integer, or JSON with one as 'label'") from None
     label = value.get("label") if isinstance(value, dict) else None
-    return _in_range(label, where) if type(label) is int else None
+    if label is None:
+        return None
+    if isinstance(label, str) and label.strip().isdecimal():
+        label = int(label)
+    if type(label) is not int:
+        raise DataError(f"{where}: 'label' is {label!r:.80}; write an integer that numbers the class, from 0")
+    return _in_range(label, where)
 
 
 def _in_range(label: int, where: str) -> int:

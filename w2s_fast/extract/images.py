@@ -46,9 +46,9 @@ class _Prepared(Dataset[_Item]):
         wanted = [canonical_json(e.preprocess) for e in encoders]
         distinct = list(dict.fromkeys(wanted))
         self.source = tuple(distinct.index(w) for w in wanted)
-        self.encoders = [encoders[wanted.index(w)] for w in distinct]
+        self.prepares = [_without_network(encoders[wanted.index(w)]) for w in distinct]
         blank = Image.new("RGB", (64, 64))
-        self.blanks = [torch.zeros_like(e.prepare(blank)) for e in self.encoders]
+        self.blanks = [torch.zeros_like(prepare(blank)) for prepare in self.prepares]
         self.decoder = Decoder()
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class _Prepared(Dataset[_Item]):
             return row, self.blanks, str(image), None
         if isinstance(image, DataError):  # told, not raised: the loader would wrap it in a worker's traceback
             return row, self.blanks, None, str(image)
-        return row, [e.prepare(image) for e in self.encoders], None, None
+        return row, [prepare(image) for prepare in self.prepares], None, None
 
     def collate(self, items: list[_Item]) -> ImageBatch:
         return ImageBatch(
@@ -98,6 +98,11 @@ class _Prepared(Dataset[_Item]):
             source=self.source,
             stop=next((stop for *_, stop in items if stop is not None), None),
         )
+
+
+def _without_network(encoder: Encoder) -> Callable[[Image.Image], Tensor]:
+    """How an image is prepared: all of an encoder that a decoding process needs, which may be sent it in a pickle."""
+    return getattr(encoder, "transform", None) or encoder.prepare
 
 
 def _raise(error: DataError) -> NoReturn:
