@@ -223,9 +223,9 @@ def student(
     """A network with a new head, drawn from `seed` like all else unless `pretrained`; see `students.new_module`."""
     from timm.data.config import resolve_data_config
 
-    if name.pretrained is not None and name.file is None:
-        raise ModelError(f"{name}: timm writes tags with a dot, as in timm:{name.name}.{name.pretrained}")
     if name.tag is not None:
+        raise ModelError(f"{name}: timm writes tags with a dot, as in timm:{name.name}.{name.tag}")
+    if not name.name.startswith("hf-hub:"):
         check_name(name.name)
     fetch = pretrained and name.file is None
     if pretrained and name.file is not None and with_preprocessing(name.name, name.file) is not None:
