@@ -49,7 +49,8 @@ def test_what_enters_the_key(tmp_path: Path) -> None:
     moved = open_encoder(names(tmp_path / "b"))
     assert moved.config == one.config and moved.preprocess == one.preprocess
     assert moved.weights_digest == one.weights_digest
-    assert one.weight_files == ((tmp_path / "a" / "open_clip_model.safetensors").resolve(),)
+    files = [tmp_path / "a" / name for name in ("open_clip_model.safetensors", "open_clip_config.json", "")]
+    assert one.weight_files == tuple(files)
     assert one.config["activation"] == "gelu" and one.config["tap"] == "embedding"
     assert one.preprocess["mean"] == [0.4, 0.5, 0.6] and one.preprocess["interpolation"] == "bilinear"
     assert str(tmp_path) not in canonical_json([one.config, one.preprocess])

@@ -12,7 +12,7 @@ from pictures import save
 from w2s_fast.core.errors import DataError
 from w2s_fast.core.hashing import row_id
 from w2s_fast.data import identity
-from w2s_fast.data.identity import MEMO, Memo, identify
+from w2s_fast.data.identity import MEMO, Memo, identify, stamp_of
 
 OLD = time.time() - 1000
 
@@ -81,12 +81,12 @@ def test_a_memo_with_another_shape_or_nonsense_rows(
 ) -> None:
     root, names = files
     with sqlite3.connect(tmp_path / MEMO) as db:
-        db.execute("CREATE TABLE files (path TEXT)")
+        db.execute("CREATE TABLE contents (path TEXT)")
     db.close()
     assert identify(root, names, identity="content", cache=tmp_path) == truth(root, names)
     (tmp_path / MEMO).unlink()
     stat = (root / "0.png").stat()
-    Memo(tmp_path / MEMO).put(iter([(str(root / "0.png"), stat.st_size, stat.st_mtime_ns, "short")]))
+    Memo(tmp_path / MEMO).put(iter([(str(root / "0.png"), stamp_of(stat), "short")]))
     assert identify(root, names, identity="content", cache=tmp_path) == truth(root, names)
 
 

@@ -74,8 +74,8 @@ def test_a_changed_weight_file_makes_the_bank_stale(cache, ref, weights, how):
         weights[1].write_bytes(b"123456" if how == "size" else b"54321")
         later = 1 if how == "mtime" else 0
         os.utime(weights[1], ns=(state.st_atime_ns, state.st_mtime_ns + later))
-    assert stale_weights(ref) == weights[1]
-    with pytest.raises(BankStale, match=r"b\.safetensors changed .*; extract again with: .*w2s-fast extract"):
+    assert str(weights[1]) in (stale_weights(ref) or "")
+    with pytest.raises(BankStale, match=r"b\.safetensors changed .* since .*; extract again with: .*w2s-fast"):
         open_bank(MODEL, DATA, cache=cache, options=OPTIONS)
 
 
@@ -107,6 +107,10 @@ def test_damage_of_a_reference(cache, ref):
     record = unseal(sound)
     path.write_bytes(seal({**record, "model": "other"}))
     with pytest.raises(Damaged, match="another extraction"):
+        open_bank(MODEL, DATA, cache=cache, options=OPTIONS)
+    older = [entry[:3] for entry in record["weights"]]  # of a version that watched weights only, by size and mtime
+    path.write_bytes(seal({**record, "weights": older}))
+    with pytest.raises(BankMissing, match=r"is an older version's; refresh it with: .*w2s-fast extract"):
         open_bank(MODEL, DATA, cache=cache, options=OPTIONS)
     path.write_bytes(seal({**record, "weights": [["/etc/passwd"]]}))
     with pytest.raises(Damaged, match="weight entry"):

@@ -209,11 +209,13 @@ def test_a_hostile_memo_costs_little(root: Path, tmp_path: Path, monkeypatch: py
     expected = open_manifest(f"imagefolder:{root}", cache=tmp_path / "sound").ids
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
     for number, schema in enumerate((
-        f"CREATE VIEW files AS {endless} SELECT i AS path, i AS size, i AS mtime_ns, i AS id FROM n",
-        "CREATE TABLE files (path, size, mtime_ns, id); CREATE TRIGGER t AFTER INSERT ON files BEGIN "
-        "INSERT INTO files SELECT * FROM files; INSERT INTO files SELECT * FROM files; END",
-        "CREATE TABLE files (path BLOB, size TEXT, mtime_ns REAL, id BLOB); "
-        "INSERT INTO files VALUES (x'ff', 'a', 1, x'00')",
+        f"CREATE VIEW contents AS {endless} SELECT i AS path, i AS size, i AS mtime_ns, "
+        "i AS ctime_ns, i AS inode, i AS id FROM n",
+        "CREATE TABLE contents (path, size, mtime_ns, ctime_ns, inode, id); "
+        "CREATE TRIGGER t AFTER INSERT ON contents BEGIN "
+        "INSERT INTO contents SELECT * FROM contents; INSERT INTO contents SELECT * FROM contents; END",
+        "CREATE TABLE contents (path BLOB, size TEXT, mtime_ns REAL, ctime_ns REAL, inode BLOB, id BLOB); "
+        "INSERT INTO contents VALUES (x'ff', 'a', 1, 1, x'00', x'00')",
     )):  # fmt: skip
         cache = tmp_path / str(number)
         cache.mkdir()

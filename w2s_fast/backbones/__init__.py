@@ -7,8 +7,9 @@ with the tag's activation and preprocessing: `open_clip:ViT-B-32/openai`, `open_
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ __all__ = [
     "Library",
     "ModelName",
     "Options",
+    "canonical",
     "class_prompts",
     "encode_prompts",
     "libraries",
@@ -117,6 +119,7 @@ class Library:
     text: whether a model of such a name can have a text tower, so that it is worth loading to look for one.
     names: (name, what it is) of the models whose name holds a pattern, with or without case; "" is all.
     files: whether the weights of a named model may come from a file, as in `LIBRARY:NAME/TAG@FILE`, or a recipe's root.
+    folder: whether a name is a path, which `canonical` makes absolute.
     supervises: whether a name stands for a supervisor of the data set at hand, another network on every data set.
     student: (name, number of classes, seed=, pretrained=) -> a network to be trained, its preprocessing, its transform.
     trained: (network, name, options, preprocess=, **fields) -> the encoder of a network that `student` made.
@@ -126,6 +129,7 @@ class Library:
     text: Callable[[ModelName], bool] = lambda model: True
     names: Callable[[str], Iterator[tuple[str, str]]] = _no_names
     files: bool = False
+    folder: bool = False
     supervises: Callable[[ModelName], bool] = lambda model: False
     student: Callable[..., Student] | None = None
     trained: Callable[..., Any] | None = None
@@ -171,6 +175,21 @@ def parse_model(text: str) -> ModelName:
     if not name or pretrained.endswith("@"):
         raise UsageError(f"{text!r} is incomplete; write {prefix}:NAME[/PRETRAINED][#TAP]")
     return ModelName(library=prefix, name=name, pretrained=pretrained or None, tap=tap or None)
+
+
+def canonical(text: str) -> str:
+    """The name under which a model is remembered: a path in it is absolute, whatever folder it was named from."""
+    model = parse_model(text)
+    name, pretrained = model.name, model.pretrained
+    if library(model.library).folder:
+        name = _absolute(name)
+    elif model.file is not None:
+        pretrained = f"{model.tag or ''}@{_absolute(str(model.file))}"
+    return str(replace(model, name=name, pretrained=pretrained))
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - keeps links, which are followed when files are
 
 
 def open_encoder(

@@ -26,7 +26,8 @@ class FrozenEncoder:
     """An `Encoder` (core's protocol) around a module in evaluation mode.
 
     `name` is the model's name as given; `config` the resolved configuration of the model (JSON; it enters the key) and
-    `preprocess` all that decides `prepare`. `weight_files` are the local files that the weights came from. `classes`
+    `preprocess` all that decides `prepare`. `weight_files` are the local files that decide
+    the key: weights, configuration, tokenizer. `classes`
     are a supervisor's class names. `forward` maps f[b, 3, h, w] to features f[b, d] and logits f[b, k] or None.
     """
 

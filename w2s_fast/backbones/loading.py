@@ -177,6 +177,13 @@ def load_body(module: torch.nn.Module, name: ModelName, heads: tuple[str, ...]) 
     load_strictly(module, {**state, **own}, model=str(name))
 
 
+def revision_of(file: Path) -> Path | None:
+    """Where the hub's client keeps which revision is current, for a file in its cache; None for any other file."""
+    snapshots = file.parent.parent
+    found = snapshots.parent / "refs" / "main"
+    return found if snapshots.name == "snapshots" and found.is_file() else None
+
+
 def mismatch(model: str, found: list[str]) -> ModelError:
     """The error for weights that do not match the architecture."""
     more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""

@@ -20,12 +20,12 @@ def open_named(model: ModelName, options: Options) -> FrozenEncoder:
     if (folder / "open_clip_config.json").is_file():
         from w2s_fast.backbones.open_clip import open_folder
 
-        return open_folder(model, folder.resolve(), options)
+        return open_folder(model, folder.absolute(), options)
     if (folder / "config.json").is_file():
         from w2s_fast.backbones.timm import open_folder
 
-        return open_folder(model, folder.resolve(), options)
+        return open_folder(model, folder.absolute(), options)
     raise ModelError(f"{model}: {folder} holds neither open_clip_config.json (open_clip) nor config.json (timm)")
 
 
-LIBRARY = Library(open=open_named)
+LIBRARY = Library(open=open_named, folder=True)

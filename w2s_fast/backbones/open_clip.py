@@ -14,7 +14,7 @@ from torch import Tensor
 
 from w2s_fast.backbones import Library, ModelName, Options
 from w2s_fast.backbones.encoder import FrozenEncoder
-from w2s_fast.backbones.loading import fetching, load_strictly, mismatch, quiet, read_state, seeded
+from w2s_fast.backbones.loading import fetching, load_strictly, mismatch, quiet, read_state, revision_of, seeded
 from w2s_fast.backbones.open_clip_weights import CONFIG, Declared, converted, of_folder, of_tag, resized
 from w2s_fast.backbones.preprocess import of_open_clip
 from w2s_fast.backbones.taps import Watch
@@ -23,6 +23,8 @@ from w2s_fast.backbones.tokens import Tokens, read_vocabulary
 from w2s_fast.core.errors import MissingText, ModelError, nearest
 
 HUB = "hf-hub:"
+_BESIDE = {".json", ".txt", ".model"}
+"""Endings of configurations and tokenizers' files."""
 _POSITIONS = ("visual.positional_embedding", "positional_embedding", "text.positional_embedding")
 _NOT_ARCHITECTURE = ("timm_model_pretrained", "hf_model_pretrained")
 
@@ -154,9 +156,19 @@ def _assemble(
         dim=dim,
         config=config,
         preprocess=preprocess,
-        weight_files=() if weights is None else (weights,),
+        weight_files=_files(weights, folder),
         tower=None if model.tap else partial(_tower, net, source, cfg, folder, text),
     )
+
+
+def _files(weights: Path | None, folder: Path | None) -> tuple[Path, ...]:
+    """All files that decide what the encoder gives: of a folder each that may, and the folder, where more may come."""
+    if weights is None:
+        return ()
+    if folder is None:
+        return (weights, *(p for p in (weights.parent / CONFIG, revision_of(weights)) if p is not None and p.is_file()))
+    beside = sorted(p for p in folder.iterdir() if p.suffix in _BESIDE and p.is_file() and not p.name.startswith("."))
+    return (weights, *(p for p in beside if p != weights), folder)
 
 
 def _embedding(net: Any, x: Tensor) -> tuple[Tensor, None]:

@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from w2s_fast.backbones import Library, ModelName, Options
 from w2s_fast.backbones.encoder import FrozenEncoder
-from w2s_fast.backbones.loading import fetching, load_body, load_strictly, quiet, read_state, seeded, unprefixed
+from w2s_fast.backbones.loading import (
+    fetching,
+    load_body,
+    load_strictly,
+    quiet,
+    read_state,
+    revision_of,
+    seeded,
+    unprefixed,
+)
 from w2s_fast.backbones.preprocess import of_timm, transform
 from w2s_fast.backbones.taps import LOGITS, Watch
 from w2s_fast.core.errors import ModelError, nearest
@@ -77,7 +86,7 @@ def open_folder(model: ModelName, folder: Path, options: Options) -> FrozenEncod
 def _of_folder(model: ModelName, folder: Path, file: Path, options: Options) -> FrozenEncoder:
     name, allow = f"local-dir:{folder}", options.allow_mismatch
     net, found = _fitted(name, read_state(file), text=str(model), allow=allow)
-    return encoder_of(net, model, options, files=(file,), found=found)
+    return encoder_of(net, model, options, files=(file, folder / "config.json", folder), found=found)
 
 
 def _architecture(folder: Path) -> str | None:
@@ -212,7 +221,8 @@ def _cached_files(cfg: dict[str, Any]) -> tuple[Path, ...]:
         for name in filter(None, (cfg.get("hf_hub_filename"), *_WEIGHTS)):
             found = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision or None)
             if isinstance(found, str):
-                return (Path(found),)
+                file = Path(found)
+                return (file, *(p for p in (file.parent / "config.json", revision_of(file)) if p and p.is_file()))
     file = Path(torch.hub.get_dir()) / "checkpoints" / str(cfg.get("url") or "").rpartition("/")[2]
     return (file,) if file.is_file() else ()
 

@@ -146,7 +146,7 @@ def of_state(
         device=device,
         classes=classes,
         card=card,
-        files=(path,),
+        files=(path, *(p for p in (path.parent / CARD,) if p.is_file())),
     )
 
 

@@ -83,7 +83,7 @@ class Encoder(Protocol):
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
-        """The local files that the weights came from."""
+        """Local files and folders that the key is made of: weights, configuration, tokenizer; they are watched."""
         ...
 
     def prepare(self, image: Any) -> Tensor:

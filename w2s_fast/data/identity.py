@@ -1,4 +1,4 @@
-"""Ids of image files from their bytes, remembered by path, size and mtime so that each file is read once."""
+"""Ids of image files from their bytes, remembered by path, size, times and inode so that each file is read once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ _SETTLED_NS = 2_000_000_000
 """A file touched within the last two seconds is not remembered: a second write could leave size and mtime the same."""
 _SECONDS = 5.0
 """What one query of the memo may take."""
-_SCHEMA = "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, id TEXT)"
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS contents "
+    "(path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode TEXT, id TEXT)"
+)
+"""The table `files` of older versions is left as it is: two files of one size and mtime, swapped, kept their ids."""
+Stamp = tuple[int, int, int, str]
+"""size, mtime in ns, ctime in ns, inode (as text: it may be larger than sqlite's integers)."""
 
 
 def identify(
@@ -53,24 +59,25 @@ def remembered(
     cache: str | Path | None,
     threads: int | None = None,
 ) -> list[str]:
-    """The id of each row, from the memo where the row's name has the size and mtime of then, else from `hash_row`."""
+    """The id of each row, from the memo where the row's name has the stamp of then, else from `hash_row`."""
     memo = Memo(cache_root(cache) / MEMO)
     known = memo.get(names)
     ids: dict[int, str] = {}
     for row, (name, now) in enumerate(zip(names, stats, strict=True)):
-        size, mtime, found = known.get(name, (-1, -1, ""))
-        if (size, mtime) == (now.st_size, now.st_mtime_ns):
+        stamp, found = known.get(name, (None, ""))
+        if stamp == stamp_of(now):
             ids[row] = found
     todo = [row for row in range(len(names)) if row not in ids]
     with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
         ids.update(zip(todo, pool.map(hash_row, todo), strict=True))
     settled = time.time_ns() - _SETTLED_NS
-    memo.put(
-        (names[row], stats[row].st_size, stats[row].st_mtime_ns, ids[row])
-        for row in todo
-        if stats[row].st_mtime_ns < settled
-    )
+    memo.put((names[row], stamp_of(stats[row]), ids[row]) for row in todo if stats[row].st_mtime_ns < settled)
     return [ids[row] for row in range(len(names))]
+
+
+def stamp_of(found: os.stat_result) -> Stamp:
+    """What changes when a file is written, replaced or renamed."""
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, str(found.st_ino)
 
 
 def hash_content(path: Path, *, offset: int = 0, size: int | None = None) -> str:
@@ -88,31 +95,31 @@ def hash_content(path: Path, *, offset: int = 0, size: int | None = None) -> str
 
 
 class Memo:
-    """A small sqlite file of (path, size, mtime, id); a read-only or broken one only costs time, never an error."""
+    """A small sqlite file of (path, stamp, id); a read-only or broken one only costs time, never an error."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def get(self, paths: Sequence[str]) -> dict[str, tuple[int, int, str]]:
-        """What is remembered of `paths`: path -> (size, mtime_ns, id)."""
+    def get(self, paths: Sequence[str]) -> dict[str, tuple[Stamp, str]]:
+        """What is remembered of `paths`: path -> (stamp, id)."""
         if not is_file(self.path):
             return {}
-        out: dict[str, tuple[int, int, str]] = {}
+        out: dict[str, tuple[Stamp, str]] = {}
         try:
             with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
                 for start in range(0, len(paths), _BATCH):
                     some = {_text(p): p for p in paths[start : start + _BATCH]}
                     marks = ",".join("?" * len(some))
-                    query = f"SELECT path, size, mtime_ns, id FROM files WHERE path IN ({marks})"
+                    query = f"SELECT path, size, mtime_ns, ctime_ns, inode, id FROM contents WHERE path IN ({marks})"
                     _bound(db)
                     found = db.execute(query, list(some)).fetchmany(len(some))
-                    out.update({some[p]: (size, mtime, i) for p, size, mtime, i in found if p in some and _sound(i)})
+                    out.update({some[p]: (tuple(stamp), i) for p, *stamp, i in found if p in some and _sound(i)})
         except sqlite3.Error:
             return {}
         return out
 
-    def put(self, rows: Iterator[tuple[str, int, int, str]]) -> None:
-        """Remember rows of (path, size, mtime_ns, id); a file that is not a database is replaced."""
+    def put(self, rows: Iterator[tuple[str, Stamp, str]]) -> None:
+        """Remember rows of (path, stamp, id); a file that is not a database is replaced."""
         known = list(rows)
         if not known:
             return
@@ -127,7 +134,7 @@ class Memo:
             except (OSError, sqlite3.Error):
                 return
 
-    def _put(self, rows: list[tuple[str, int, int, str]]) -> None:
+    def _put(self, rows: list[tuple[str, Stamp, str]]) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError:
@@ -138,7 +145,8 @@ class Memo:
             db.execute("PRAGMA journal_mode = DELETE")
             db.execute(_SCHEMA)
             _bound(db)
-            db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", ((_text(p), *rest) for p, *rest in rows))
+            values = ((_text(path), *stamp, found) for path, stamp, found in rows)
+            db.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?)", values)
             db.commit()
 
 

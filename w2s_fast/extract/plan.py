@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from w2s_fast.backbones import open_encoder, parse_model
+from w2s_fast.backbones import canonical, open_encoder, parse_model
 from w2s_fast.backbones.weak import Supervisor, usable_supervisors
 from w2s_fast.core.hashing import digest_ids
 from w2s_fast.core.paths import cache_root
@@ -46,7 +46,7 @@ def plan(
 ) -> list[Job]:
     """Load each model once and name its bank; a model named twice is one job."""
     jobs: list[Job] = []
-    for model in dict.fromkeys(models):
+    for model in dict.fromkeys(map(canonical, models)):
         encoder = open_encoder(
             model,
             data=_trained_on(model, manifest, data=data, cache=cache),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from w2s_fast.backbones import open_encoder
+from w2s_fast.backbones import canonical, open_encoder
 from w2s_fast.backbones.text import text_features, text_tower
 from w2s_fast.backbones.tokens import tokenizer_digest
 from w2s_fast.core.errors import MissingText
@@ -56,7 +56,7 @@ def extract_text(
     Rows are classes in label order; one template gives raw features, several the mean of the unit ones.
     Raises `MissingText` when the model has no text tower or a name has no token; then no bank is begun.
     """
-    options = (options or ExtractOptions()).checked()
+    options, model = (options or ExtractOptions()).checked(), canonical(model)
     root = cache_root(cache)
     encoder: Any = open_encoder(
         model, cache=root, random_weights=options.random_weights, allow_mismatch=options.allow_mismatch
@@ -76,7 +76,7 @@ def known_textless(
 
 
 def _asked(model: str, prompts: Prompts, options: ExtractOptions) -> list[Any]:
-    return [model, prompts.name, options.in_key()]
+    return [canonical(model), prompts.name, options.in_key()]
 
 
 def _filled(model: str, encoder: Any, prompts: Prompts, *, options: ExtractOptions, root: Path) -> Extracted:

@@ -12,6 +12,7 @@ from typing import Any
 from w2s_fast.core.hashing import digest_json
 from w2s_fast.core.version import CODE
 from w2s_fast.store.files import read_regular
+from w2s_fast.store.watched import change, watched, whole
 
 FOLDER = "textless"
 MAX_NOTE = 1 << 16
@@ -22,7 +23,7 @@ def remember(cache: Path, asked: Sequence[Any], reason: str, weights: Sequence[s
     with suppress(OSError, TypeError, ValueError):
         path = _file(cache, asked)
         path.parent.mkdir(parents=True, exist_ok=True)
-        note = {"code": CODE, "reason": reason, "weights": [_stamp(w) for w in weights]}
+        note = {"code": CODE, "reason": reason, "weights": [list(watched(w)) for w in weights]}
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
         fresh.write_text(json.dumps(note), encoding="utf-8")
         fresh.replace(path)
@@ -32,15 +33,10 @@ def recall(cache: Path, asked: Sequence[Any]) -> str | None:
     """The reason noted by this version of the package, if the weight files are those of then; else None."""
     try:
         note = json.loads(read_regular(_file(cache, asked), limit=MAX_NOTE))
-        same = note["code"] == CODE and all(_stamp(w[0]) == w for w in note["weights"])
+        same = note["code"] == CODE and all(whole(w) and change(tuple(w)) is None for w in note["weights"])
         return str(note["reason"]) if same else None
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
         return None
-
-
-def _stamp(path: str | Path) -> list[Any]:
-    stat = Path(path).stat()
-    return [str(Path(path).absolute()), stat.st_size, stat.st_mtime_ns]
 
 
 def _file(cache: Path, asked: Sequence[Any]) -> Path:

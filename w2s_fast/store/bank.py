@@ -17,6 +17,7 @@ from w2s_fast.store.part import BadFile, read_meta
 from w2s_fast.store.reader import Bank, Part, how_to_fix, making_command
 from w2s_fast.store.records import Bad, Commit, Complete, bank_digest, check_format, parse_object
 from w2s_fast.store.refs import extract_command, read_ref, stale_weights
+from w2s_fast.store.watched import whole
 
 _OF_LATER = "in {}, which a later version wrote: upgrade w2s_fast to read it"
 
@@ -97,7 +98,10 @@ def open_bank(
         raise BankMissing(f"no bank of {model} on {data} in {layout.store_root(cache)}{later}; make it with: {command}")
     changed = stale_weights(ref)
     if changed is not None:
-        raise BankStale(f"{changed} changed since {model} was extracted on {data}; extract again with: {command}")
+        raise BankStale(f"{changed} since {model} was extracted on {data}; extract again with: {command}")
+    if not all(whole(entry) for entry in ref.weights):
+        # it did not watch configuration and tokenizer; the bank itself stays, and is found again by its key
+        raise BankMissing(f"the reference of {model} on {data} is an older version's; refresh it with: {command}")
     if rows_digest is not None and rows_digest != ref.rows_digest:
         raise BankStale(f"the rows of {data} changed since {model} was extracted on it; extract again with: {command}")
     bank = open_key(ref.key, cache=cache)

@@ -1,8 +1,7 @@
-"""References: from (model, data, options) to a key and the weight files it was made from, without loading a model."""
+"""References: from (model, data, options) to a key and the files that it was made of, without loading a model."""
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +13,7 @@ from w2s_fast.core.paths import cache_root, mirrored
 from w2s_fast.store import files, layout, mirror
 from w2s_fast.store.keys import plain
 from w2s_fast.store.records import Bad, Fields, seal, unseal
-
-MAX_PATH = 4096
-"""Characters of the longest path in a reference."""
+from w2s_fast.store.watched import Watched, change, entry_of, watched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +25,8 @@ class Ref:
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     key: str
     rows_digest: str
-    weights: tuple[tuple[str, int, int], ...] = ()
-    """(path, size in bytes, mtime in ns) of every weight file."""
+    weights: tuple[Watched, ...] = ()
+    """Every local file that the model was made of: weights, configuration, tokenizer (`watched.py`)."""
 
 
 def write_ref(
@@ -42,13 +39,15 @@ def write_ref(
     rows_digest: str,
     weights: Sequence[str | Path] = (),
 ) -> Ref:
-    """Point (model, data, options) to a bank, replacing an older reference; CacheError if a weight file is missing."""
+    """Point (model, data, options) to a bank, replacing an older reference; CacheError if one of `weights` is missing.
+
+    `weights` are all local files that enter the key; a folder among them is watched for what is added or removed.
+    """
     chosen = cast("dict[str, Any]", plain(dict(options or {}), "options"))
     path = layout.ref_file(cache, model, data, chosen)
     try:
-        seen = [Path(w).absolute() for w in weights]
-        stats = tuple((str(w), s.st_size, s.st_mtime_ns) for w in seen for s in [w.stat()])
-        ref = Ref(model=model, data=data, options=chosen, key=key, rows_digest=rows_digest, weights=stats)
+        seen = tuple(watched(w) for w in weights)
+        ref = Ref(model=model, data=data, options=chosen, key=key, rows_digest=rows_digest, weights=seen)
         files.make_dirs(path.parent)
         if path.is_dir() and not path.is_symlink():  # no file can take its place
             files.rename(path, path.with_name(f"{layout.TMP}{files.nonce()}-{path.name}"))
@@ -87,16 +86,9 @@ def read_ref(
     return ref
 
 
-def stale_weights(ref: Ref) -> Path | None:
-    """The first weight file that changed size or mtime, or vanished, since the reference was written."""
-    for name, size, mtime_ns in ref.weights:
-        try:
-            now = os.stat(name)  # noqa: PTH116
-        except (OSError, ValueError):  # ValueError: no file can have this name
-            return Path(name)
-        if (now.st_size, now.st_mtime_ns) != (size, mtime_ns):
-            return Path(name)
-    return None
+def stale_weights(ref: Ref) -> str | None:
+    """What became, in words, of the first file that no longer holds what it held when the reference was written."""
+    return next((what for entry in ref.weights if (what := change(entry)) is not None), None)
 
 
 def list_refs(cache: str | Path | None = None) -> Iterator[Ref]:
@@ -165,18 +157,11 @@ def _to_bytes(ref: Ref) -> bytes:
 
 def _from_bytes(data: bytes) -> Ref:
     r = Fields(unseal(data), kind="ref")
-    weights: list[tuple[str, int, int]] = []
-    for entry in r.listing("weights"):
-        if not isinstance(entry, list) or [type(v) for v in cast("list[Any]", entry)] != [str, int, int]:
-            raise Bad("a weight entry is not a path, a size and a time")
-        if len(entry[0]) > MAX_PATH:
-            raise Bad(f"a weight entry names a path of more than {MAX_PATH} characters")
-        weights.append((entry[0], entry[1], entry[2]))
     return Ref(
         model=r.text("model"),
         data=r.text("data"),
         options=r.mapping("options"),
         key=r.digest("key"),
         rows_digest=r.text("rows_digest"),
-        weights=tuple(weights),
+        weights=tuple(entry_of(entry) for entry in r.listing("weights")),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from w2s_fast.backbones import DEFAULT_STRONG, DEFAULT_WEAK
+from w2s_fast.backbones import canonical as canonical_model
 from w2s_fast.backbones.device import pick_device
 from w2s_fast.core.errors import UsageError, W2SError, nearest
 from w2s_fast.core.paths import cache_root
@@ -144,8 +145,8 @@ class Study:
         """(data sets, strong, weak) of each task: one data set, or with `pool` all of them."""
         sets = self.sets()
         for several in [sets] if self.pool else [[data] for data in sets]:
-            for strong in self.strong or (DEFAULT_STRONG,):
-                for weak in self.weak or (DEFAULT_WEAK,):
+            for strong in map(canonical_model, self.strong or (DEFAULT_STRONG,)):
+                for weak in map(canonical_model, self.weak or (DEFAULT_WEAK,)):
                     yield several, strong, weak
 
     def fit(

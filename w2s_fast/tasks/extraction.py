@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from w2s_fast.backbones import DEFAULT_STRONG, DEFAULT_WEAK, may_have_text
+from w2s_fast.backbones import canonical as canonical_model
 from w2s_fast.core.errors import MissingText
 from w2s_fast.core.paths import cache_root
 from w2s_fast.core.templates import DEFAULT_TEMPLATE, check_templates
@@ -51,7 +52,8 @@ def extract_all(
         read(name, identity="path")
     for name in names:
         manifest = read(name, identity=identity)
-        chosen = list(models or ([DEFAULT_STRONG, DEFAULT_WEAK] if name.startswith("drawn:") else [DEFAULT_STRONG]))
+        default = [DEFAULT_STRONG, DEFAULT_WEAK] if name.startswith("drawn:") else [DEFAULT_STRONG]
+        chosen = [canonical_model(model) for model in models or default]
         encoders = [one for model in chosen for one in supervisors.expand(model, manifest, data=name, cache=cache)]
         for done in extract(manifest, encoders, data=name, options=options, cache=cache, on_progress=on_progress):
             yield asdict(done)

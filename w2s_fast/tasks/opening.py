@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from w2s_fast.backbones import DEFAULT_STRONG, DEFAULT_WEAK, may_have_text, open_encoder
+from w2s_fast.backbones import canonical as canonical_model
 from w2s_fast.core.errors import BankMissing, DataError, MissingText
 from w2s_fast.core.paths import cache_root
 from w2s_fast.core.protocols import TextTower
@@ -60,7 +61,8 @@ def open_task(
     False reads them into memory; None streams what would take more than half of the free memory, and says so.
     Raises `DataError`, `ModelError`, `BankStale`, `IdMismatch`; a supervisor whose D_train meets the pool is refused.
     """
-    data = canonical(data)
+    data, strong, weak = canonical(data), canonical_model(strong), canonical_model(weak)
+    teachers = [canonical_model(one) for one in teachers]
     manifest = open_manifest(data, root=root, identity=identity, class_names=class_names, cache=cache_root(cache))
     tell = say or log
     of_seed = supervisors.of(weak, manifest, data=data, cache=cache, count=weak_seeds)
@@ -158,22 +160,21 @@ def prepare(
     """The complete bank of each model over the manifest; those that are missing are extracted, in one go."""
     root = cache_root(cache)
     banks: dict[str, Bank] = {}
-    for model in dict.fromkeys(models):
+    names = {model: canonical_model(model) for model in models}
+    for model, name in names.items():
         try:
-            banks[model] = open_bank(
-                model, data, cache=root, options=_in_key(options), rows_digest=manifest.rows_digest
-            )
+            banks[model] = open_bank(name, data, cache=root, options=_in_key(options), rows_digest=manifest.rows_digest)
         except BankMissing:
             continue
-    missing = [m for m in dict.fromkeys(models) if m not in banks]
+    missing = [m for m in names if m not in banks]
     if missing:
         from w2s_fast.extract.worker import extract
 
         if say is not None:
             say(f"{data}: extracting {', '.join(missing)} ({len(manifest.ids)} images)")
-        extract(manifest, missing, data=data, options=options, cache=root, on_progress=on_progress)
+        extract(manifest, [names[m] for m in missing], data=data, options=options, cache=root, on_progress=on_progress)
         for model in missing:
-            banks[model] = open_bank(model, data, cache=root, options=_in_key(options))
+            banks[model] = open_bank(names[model], data, cache=root, options=_in_key(options))
     return banks
 
 
