@@ -7,7 +7,7 @@ from statistics import median
 
 import numpy as np
 import pytest
-from report_worlds import RATES, correctness, rows_of, world
+from report_worlds import RATES, correctness, kept, rows_of, world
 
 from w2s_fast.core.errors import DataError, UsageError
 from w2s_fast.core.intervals import Resamples
@@ -91,7 +91,7 @@ def test_of_ceilings_with_one_accuracy_that_of_the_own_head_is_taken() -> None:
     _, systems = world(seeds=2)
     correct = dict(systems["clipart"].correct)
     correct["ceiling+lp"] = [run[::-1].copy() for run in correct["ceiling+proto"]]
-    one = Systems(items=systems["clipart"].items, correct=correct, seeds=[0, 1], weak_seeds=[0, 1])
+    one = kept(systems["clipart"].items, correct, [(0, 0), (1, 1)])
     rows = rows_of("clipart", one)
     resamples = one.resamples()
     means = {name: resamples.means(c) for name, c in correct.items()}
@@ -145,7 +145,7 @@ def test_an_undefined_pgr_is_told_and_has_no_value(gained: int, lost: int, note:
         ceiling[np.flatnonzero(weak)[:lost]] = False
         ceilings.append(ceiling)
     correct |= {"ceiling+lp": ceilings, "ceiling+proto": ceilings}
-    one = Systems(items=systems["clipart"].items, correct=correct, seeds=[0, 1, 2], weak_seeds=[0, 1, 2])
+    one = kept(systems["clipart"].items, correct, [(0, 0), (1, 1), (2, 2)])
     rows = rows_of("clipart", one)
     table = summarise(rows, {"clipart": one})
     for column in ("pgr", "pgr_best"):
@@ -171,14 +171,12 @@ def test_predictions_of_other_rows_give_no_interval() -> None:
     wrong = dict(systems["clipart"].correct)
     wrong["cpl"] = [~run for run in wrong["cpl"]]
     one = systems["clipart"]
-    table = summarise(
-        rows, {"clipart": Systems(items=one.items, correct=wrong, seeds=one.seeds, weak_seeds=one.weak_seeds)}
-    )
+    table = summarise(rows, {"clipart": kept(one.items, wrong, one.runs)})
     assert table.cell("clipart", "cpl", "accuracy").low is None
     assert table.cell("clipart", "cpl", "pgr").low is None
     assert table.cell("clipart", "kd+lp", "accuracy").low is not None
     assert "clipart: no interval for cpl; the kept predictions are not those of these rows." in table.notes
-    elsewhere = Systems(items=one.items, correct=one.correct, seeds=[s + 10 for s in one.seeds], weak_seeds=one.seeds)
+    elsewhere = kept(one.items, one.correct, [(seed + 10, weak) for seed, weak in one.runs])
     assert "are of other runs than the rows" in notes(summarise(rows, {"clipart": elsewhere}))
 
 
@@ -234,7 +232,9 @@ def test_failed_runs_are_left_out_and_named() -> None:
             row.update(acc_w2s=None)
     table = summarise(rows, systems)
     assert table.cell("clipart", "cpl", "runs").value == 2
-    assert table.cell("clipart", "cpl", "accuracy").low is None
+    own = systems["clipart"].only([(0, 0), (2, 2)])
+    expected = own.resamples().interval(own.resamples().means(own.correct["cpl"]))
+    assert table.cell("clipart", "cpl", "accuracy").low == pytest.approx(expected.low), "an interval over its own runs"
     assert "clipart: left out: kd+lp seed 2 (no accuracy), cpl seed 1 (diverged)." in table.notes
     assert table.cell("clipart", "weak", "runs").value == 3
 

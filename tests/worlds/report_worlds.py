@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,24 @@ def correctness(
             one = 0.8 * difficulty[items[-1]] + 0.2 * rng.random(n) < rate + 0.01 * rng.normal()
             fixed = name.startswith("ceiling") or name == "zero-shot"
             correct[name].append(drawn.setdefault((name, seed), one) if fixed else one)
-    return Systems(items=items, correct=correct, seeds=[s for s, _ in runs], weak_seeds=[w for _, w in runs])
+    return kept(items, correct, runs)
+
+
+def kept(items: Sequence[Any], correct: Mapping[str, Sequence[Any]], runs: Sequence[tuple[Any, Any]]) -> Systems:
+    """Systems whose answers are found by ids of the system, the seed and the weak seed."""
+    answers = {
+        run_id(name, seed, weak): of_run
+        for name, of_runs in correct.items()
+        for (seed, weak), of_run in zip(runs, of_runs, strict=False)
+    }
+    return Systems(
+        items=items, correct=correct, seeds=[s for s, _ in runs], weak_seeds=[w for _, w in runs], answers=answers
+    )
+
+
+def run_id(name: str, seed: int, weak_seed: int | None) -> str:
+    """The id of a made-up run; a ceiling knows no weak seed."""
+    return f"{name}-{seed}-{None if name.startswith('ceiling') else weak_seed}"
 
 
 def rows_of(domain: str, systems: Systems, **fields: Any) -> list[Row]:
@@ -58,12 +75,17 @@ def rows_of(domain: str, systems: Systems, **fields: Any) -> list[Row]:
             if ceiling and any(r["method"] == name and r["seed"] == seed for r in out):
                 continue
             accuracy = {k: float(np.mean(v[run])) for k, v in systems.correct.items()}
-            same = accuracy["ceiling+lp" if HEADS.get(name) == "linear" else "ceiling+proto"]
-            best = max(accuracy["ceiling+lp"], accuracy["ceiling+proto"])
+            own = "ceiling+lp" if HEADS.get(name) == "linear" else "ceiling+proto"
+            top = max("ceiling+lp", "ceiling+proto", key=lambda one: accuracy[one])
+            same, best = accuracy[own], accuracy[top]
+            measures = {"weak": "weak", "zero_shot": "zero-shot", "fusion": "fusion"}
+            measures |= {} if ceiling else {"ceiling": own, "ceiling_best": top}
             single = pgr(accuracy["weak"], accuracy[name], same)
             row: dict[str, Any] = {
                 "schema": 1,
-                "run_id": f"{domain}-{name}-{seed}-{weak_seed}",
+                "run_id": run_id(name, seed, weak_seed),
+                "role": "ceiling" if ceiling else "student",
+                "measured_by": {key: run_id(one, seed, weak_seed) for key, one in measures.items()},
                 "status": "ok",
                 "data": f"drawn:{domain}",
                 "domain": domain,

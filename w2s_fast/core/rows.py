@@ -21,6 +21,8 @@ class Row(TypedDict, total=False):
     run_id: str
     question: str
     asked: dict[str, Any]
+    role: str
+    measured_by: dict[str, str | None]
     status: str
     data: str
     domain: str

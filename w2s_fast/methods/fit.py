@@ -9,7 +9,7 @@ from w2s_fast import losses
 from w2s_fast.backbones.device import pick_device, threads
 from w2s_fast.core.errors import UsageError, W2SError, nearest
 from w2s_fast.data.splits import MODES
-from w2s_fast.methods.outcomes import outcome_of
+from w2s_fast.methods.outcomes import asked, outcome_of
 from w2s_fast.methods.plan import plan_trials
 from w2s_fast.methods.resolve import resolve
 from w2s_fast.methods.run import run_trials, threads_for
@@ -61,7 +61,7 @@ def fit(
             for i, trial in enumerate(trials)
             if i in done
         ]
-        return score(task, outcomes, mode=split, device=place, unfinished=len(trials) - len(done))
+        return score(task, outcomes, mode=split, device=place, asked=asked(trials, of_seed))
 
     try:
         with threads(threads_for(task, trials)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -16,6 +17,7 @@ from w2s_fast.data.splits import Split
 from w2s_fast.methods.method import Method
 from w2s_fast.methods.plan import Trial
 from w2s_fast.results.fitted_head import FittedHead
+from w2s_fast.results.measures import Asked
 from w2s_fast.results.outcome import Outcome, Question
 from w2s_fast.supervisions.fit_request import Student
 from w2s_fast.tasks.task import Task
@@ -111,7 +113,7 @@ def outcome_of(task: Task, trial: Trial, student: Student, split: Split, *, mode
             "stack": fit.stack,
         },
         ceiling=trial.ceiling,
-        ceiling_key=digest_json([trial.ceiling_key[0], str(trial.ceiling_key[1])]),
+        ceiling_key=_ceiling_key(trial),
         reads_truth=settings.w_gt > 0 or trial.strategy.truth,
         transductive=trial.transductive,
         verified=method.checked,
@@ -120,6 +122,21 @@ def outcome_of(task: Task, trial: Trial, student: Student, split: Split, *, mode
         weak_key=_weak_key(task, trial),
         fitted=_fitted(task, trial, student, split),
     )
+
+
+def asked(trials: Sequence[Trial], splits: Mapping[int, Split]) -> Asked:
+    """What trials ask for, as scoring needs it."""
+    ceilings: dict[int, list[str | None]] = {}
+    for trial in trials:
+        if trial.ceiling:
+            ceilings.setdefault(trial.seed, []).append(_ceiling_key(trial))
+    students = [(trial.seed, trial.weak_seed, trial.transductive) for trial in trials if not trial.ceiling]
+    return Asked(students=students, ceilings=ceilings, splits=splits)
+
+
+def _ceiling_key(trial: Trial) -> str:
+    """What a student shares with the ceiling that measures it: head and settings."""
+    return digest_json([trial.ceiling_key[0], str(trial.ceiling_key[1])])
 
 
 def _weak_key(task: Task, trial: Trial) -> str:

@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from w2s_fast.core import rows as files
-from w2s_fast.core.errors import UsageError, nearest
-from w2s_fast.core.intervals import Interval, Resamples
+from w2s_fast.core.errors import DataError, UsageError, nearest
+from w2s_fast.core.intervals import Interval
 from w2s_fast.core.rows import Row
 from w2s_fast.results import predictions
+from w2s_fast.results.older import completed
 from w2s_fast.results.predictions import Predictions
-from w2s_fast.results.summary import Group, Systems, Table, group_names, group_of, summarise
+from w2s_fast.results.summary import BEST, Group, Systems, Table, group_names, group_of, summarise
+from w2s_fast.results.summary.domain import Domain, domains
+from w2s_fast.results.summary.page import REFERENCES
+from w2s_fast.results.summary.systems import Kept, Run
 
 if TYPE_CHECKING:
     from w2s_fast.results.outcome import Fitted, Outcome
@@ -52,16 +57,24 @@ class Results:
         return {names[kept.group]: kept for kept in self.kept}
 
     def systems(self, *, selection: str = "last") -> dict[str, Systems]:
-        """Group name -> item numbers and correctness per system, as intervals need them."""
+        """Group name -> item numbers and correctness, as intervals need them: of each run, and of each line of the
+        table that has every run."""
+        kept = {one.group: one for one in self.kept}
+        rows = completed([row for row in self.rows if row.get("selection") == selection], kept)
         found: dict[str, Systems] = {}
-        for name, kept in self.predictions.items():
-            pairs = kept.pairs or [(seed, None) for seed in sorted(kept.rows)]
-            correct = {system: kept.correct(system, selection=selection) for system in kept.names()}
-            found[name] = Systems(
-                items=[kept.rows[seed] for seed, _ in pairs],
-                correct={system: [c[p] for p in pairs] for system, c in correct.items() if len(c) == len(pairs)},
-                seeds=[seed for seed, _ in pairs],
-                weak_seeds=[weak for _, weak in pairs],
+        for domain in domains(rows):
+            one = kept.get(domain.group)
+            if one is None:
+                continue
+            answers = one.answers(selection=selection)
+            runs = [run for run in domain.runs if run[0] in one.rows]
+            correct = {name: _all_of(ids, runs, answers) for name, ids in _lines(domain).items()}
+            found[domain.name] = Systems(
+                items=[one.rows[seed] for seed, _ in runs],
+                correct={name: of for name, of in correct.items() if of is not None},
+                seeds=[seed for seed, _ in runs],
+                weak_seeds=[weak for _, weak in runs],
+                answers=answers,
             )
         return found
 
@@ -72,7 +85,8 @@ class Results:
         """
         told = {str(row.get("method")) for row in self.rows if row.get("verified") is False}
         doubtful = sorted(told) if unverified is None else unverified
-        return summarise(self.rows, self.systems(selection=selection), selection=selection, unverified=doubtful)
+        rows = completed(self.rows, {one.group: one for one in self.kept})
+        return summarise(rows, self.systems(selection=selection), selection=selection, unverified=doubtful)
 
     def compare(self, a: str, b: str, *, selection: str = "last") -> dict[str, Interval]:
         """Group name -> the interval of accuracy(a) - accuracy(b) over the runs that both have (crossed bootstrap).
@@ -81,24 +95,27 @@ class Results:
         """
         if selection not in CRITERION:
             raise UsageError(f"unknown selection {selection!r}{nearest(selection, CRITERION)}")
+        kept = {one.group: one for one in self.kept}
+        rows = completed([row for row in self.rows if row.get("selection") == selection], kept)
+        systems = self.systems(selection=selection)
         out: dict[str, Interval] = {}
-        for group, kept in self.predictions.items():
-            for name in (a, b):
-                if name not in kept.names():
-                    raise UsageError(f"{name!r} was not fitted in {group}{nearest(name, kept.names())}")
-            first, second = kept.correct(a, selection=selection), kept.correct(b, selection=selection)
-            shared = [pair for pair in first if pair in second]
+        for domain in domains(rows):
+            if domain.name not in systems:
+                continue
+            of, lines = Kept(systems[domain.name]), _lines(domain)
+            first, second = (_line_called(name, lines, domain) for name in (a, b))
+            shared = tuple(
+                run for run in of.systems.runs if all(_id(one, run) in of.systems.answers for one in (first, second))
+            )
             if not shared:
                 raise UsageError(
-                    f"{group}: {a!r} and {b!r} have no seed in common under {selection!r}; fit both on one"
+                    f"{domain.name}: {a!r} and {b!r} have no seed in common under {selection!r}; fit both on one"
                 )
-            resamples = Resamples(
-                [kept.rows[seed] for seed, _ in shared],
-                seeds=[seed for seed, _ in shared],
-                weak_seeds=[weak for _, weak in shared],
-            )
-            means = [resamples.means([of[pair] for pair in shared]) for of in (first, second)]
-            out[group] = resamples.interval(means[0] - means[1])
+            resamples = of.resamples(shared)
+            means = [
+                resamples.means([of.systems.answers[str(_id(one, run))] for run in shared]) for one in (first, second)
+            ]
+            out[domain.name] = resamples.interval(means[0] - means[1])
         return out
 
     def curves(self) -> list[dict[str, Any]]:
@@ -171,38 +188,73 @@ class Results:
         """Append the rows to a JSONL file and keep predictions in `<path>.preds/`; the rows as written, naming them."""
         target = Path(path)
         chosen = list(selections or dict.fromkeys(r["selection"] for r in self.rows if "selection" in r))
-        place: dict[str, str] = {}
+        place: dict[tuple[Group, str], str] = {}
         for kept in self.kept:
-            stem = f"{kept.domain}-{_stem(kept)}"
-            index = predictions.save(kept, target.with_suffix(target.suffix + ".preds"), stem, chosen)
-            place |= {run: f"{target.name}.preds/{stem}.npy#{i}" for run, i in index.items()}
+            stem, index = predictions.save(kept, target.with_name(f"{target.name}.preds"), chosen)
+            place |= {(kept.group, run): f"{target.name}.preds/{stem}.npy#{i}" for run, i in index.items()}
         written: list[Row] = []
         for row in self.rows:
             kept_row = row.copy()
-            kept_row["preds"] = place.get(row.get("run_id", ""))
+            kept_row["preds"] = place.get((group_of(row), row.get("run_id", "")))
             written.append(kept_row)
         files.append(target, written)
         return written
 
     @staticmethod
     def load(path: str | Path, *, torn: list[str] | None = None) -> Results:
-        """Rows of a JSONL file with the predictions that they name; later rows replace earlier ones of the same run."""
+        """Rows of a JSONL file with the predictions that they name; later rows replace earlier ones of the same run.
+
+        What cannot be read is told to `torn`: a torn line, and predictions that are gone, which cost their own rows'
+        intervals. Without `torn` damaged predictions are a `DataError`.
+        """
         target = Path(path)
         latest = _latest(files.read(target, torn=torn))
-        names = sorted({str(r.get("preds")).partition("#")[0] for r in latest if r.get("preds")})
-        kept = [predictions.load(target.parent / name) for name in names]
+        kept: list[Predictions] = []
+        for pointer in dict.fromkeys(str(row.get("preds")).rpartition("#")[0] for row in latest if row.get("preds")):
+            try:
+                kept.append(predictions.load(predictions.find(f"{pointer}#", target)))
+            except DataError as error:
+                if torn is None:
+                    raise
+                torn.append(f"{error}; its rows have no intervals")
         return Results(rows=latest, kept=_merged(kept))
+
+
+def _lines(domain: Domain) -> dict[str, dict[Run, str | None]]:
+    """Line of the table -> run -> the id of its run."""
+    found = {name: domain.reference(key, measure)[1] for name, key, measure in REFERENCES}
+    found |= {system.label: system.ids() for system in domain.systems}
+    return {**found, BEST: domain.reference("acc_ceiling_best", "ceiling_best")[1]}
+
+
+def _id(ids: Mapping[Run, str | None], run: Run) -> str | None:
+    return ids.get(run, ids.get((run[0], None)))
+
+
+def _all_of(
+    ids: Mapping[Run, str | None], runs: Sequence[Run], answers: Mapping[str, NDArray[Any]]
+) -> list[NDArray[Any]] | None:
+    """The answers of every run, or None where one is missing."""
+    found = [answers.get(str(_id(ids, run))) for run in runs]
+    return None if not found or any(one is None for one in found) else [one for one in found if one is not None]
+
+
+def _line_called(name: str, lines: Mapping[str, dict[Run, str | None]], domain: Domain) -> dict[Run, str | None]:
+    """The runs of a line by its label, or by its method where only one line is of that method."""
+    if name in lines:
+        return lines[name]
+    alike = [system.label for system in domain.systems if system.method == name]
+    if len(alike) > 1:
+        raise UsageError(f"{domain.name}: {name!r} was fitted as {' and as '.join(map(repr, alike))}; say which")
+    if not alike:
+        known = [line for line, ids in lines.items() if ids]
+        raise UsageError(f"{name!r} was not fitted in {domain.name}{nearest(name, known)}")
+    return lines[alike[0]]
 
 
 def _latest(rows: Iterable[Row]) -> list[Row]:
     """One row per run, selection and group: the last."""
     return list({(row.get("run_id"), row.get("selection"), group_of(row)): row for row in rows}.values())
-
-
-def _stem(kept: Predictions) -> str:
-    from w2s_fast.core.hashing import digest_ids
-
-    return digest_ids(s.run_id for s in kept.systems)[:12]
 
 
 def _merged(kept: Sequence[Predictions]) -> tuple[Predictions, ...]:

@@ -8,157 +8,133 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from w2s_fast.core.hashing import digest_json
 from w2s_fast.core.rows import SCHEMA, Row
 from w2s_fast.core.statistics import PGR, paired_gap_se, pgr
 from w2s_fast.core.version import CODE
+from w2s_fast.results.measures import Asked, Ceiling, References, ceilings_of
 from w2s_fast.results.outcome import Outcome
-from w2s_fast.results.predictions import CEILING_SELECTION, Predictions, System
+from w2s_fast.results.predictions import Predictions, System
 from w2s_fast.results.results import Results
 from w2s_fast.results.summary import group_of
-from w2s_fast.tasks import references
+from w2s_fast.tasks.references import accuracy
 from w2s_fast.tasks.task import Task
 from w2s_fast.train import SELECTIONS
 
 
-def score(task: Task, outcomes: Sequence[Outcome], *, mode: str, device: str, unfinished: int = 0) -> Results:
+def score(
+    task: Task,
+    outcomes: Sequence[Outcome],
+    *,
+    mode: str,
+    device: str,
+    asked: Asked | None = None,
+    wanted: Sequence[Outcome] | None = None,
+    references: References | None = None,
+) -> Results:
     """One row per run and selection, ceilings included, and the predictions of every system.
 
     Students that saw test images, and so are transductive, are a group of their own, with the same references and
-    ceilings. unfinished: how many more fits were asked for; what is measured against a missing ceiling is then null.
+    ceilings. asked: what a study asks for (None: these outcomes); what is measured against a ceiling that has not
+    ended is null, with the reason. wanted: those outcomes whose rows are made (None: all), the others measure them.
+    references: those of the task, if they are known already.
     """
-    seen = [s for s in outcomes if s.transductive]
-    others = [s for s in outcomes if not s.transductive]
-    pages: list[tuple[list[Outcome], bool]] = [(others, False)] if others else []
-    if seen:
-        pages += [([*seen, *(s for s in others if s.ceiling)], True)]
-    found = [_page(task, page, mode=mode, device=device, transductive=t) for page, t in pages]
-    return Results(
-        rows=[row for page in found for row in page.rows],
-        kept=tuple(kept for page in found for kept in page.kept),
-        fits=tuple(outcomes),
-        unfinished=unfinished,
-    )
-
-
-def _page(task: Task, scored: Sequence[Outcome], *, mode: str, device: str, transductive: bool) -> Results:
-    """The results of runs that are ranked together."""
-    ceilings = [s for s in scored if s.ceiling and s.status == "ok"]
-    said = _References(task)
-    better = said.better_base([s for s in scored if not s.ceiling])
+    asked, known = asked or Asked.by(outcomes), references or References(task)
     rows: list[Row] = []
-    systems: dict[str, System] = {}
-    for one in scored:
-        run_id = one.run_id(transductive=transductive)
-        labels = {sel: np.asarray(p).astype(np.int64) for sel, p in one.predicted.items()}
-        systems[run_id] = System(name=one.method, seed=one.seed, weak_seed=one.weak_seed, run_id=run_id, labels=labels)
-        context = _Context(
+    kept: list[Predictions] = []
+    for transductive in (False, True):
+        students = [student for student in asked.students if student[2] == transductive]
+        if transductive and not students:
+            continue
+        page = _Page(
             task=task,
-            ceilings=ceilings,
-            said=said,
-            better=better,
+            ceilings=[one for one in outcomes if one.ceiling],
+            asked=asked,
+            said=known,
+            better=known.better_base(students, asked.splits),
             mode=mode,
-            load=task.load_seconds / len(scored),
+            device=device,
+            load=task.load_seconds / max(1, asked.runs),
             transductive=transductive,
         )
-        for selection in [s for s in SELECTIONS if s in labels] or ["last"]:
-            rows.append(_row(one, selection, context, run_id=run_id, device=device))
-    for system in said.systems(scored):
-        systems[system.run_id] = system
-    kept = Predictions(
-        group=group_of(rows[0]),
-        systems=tuple(systems.values()),
-        rows={s.seed: np.asarray(s.split.test) for s in scored},
-        truth=np.asarray(task.manifest.labels),
-        ids=task.ids,
-    )
-    return Results(rows=rows, kept=(kept,))
-
-
-class _References:
-    """Weak, zero-shot and fused predictions over all rows, computed once."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        found = references.with_text(task)
-        self.zero_shot = None if found is None else found.zero_shot
-        self.weak = {w: references.weak(task, w) for w in task.weak_logits}
-        self.fused = {w: None if found is None else found.fusion[w] for w in task.weak_logits}
-
-    def accuracy(self, predicted: Tensor | None, rows: np.ndarray) -> float | None:
-        if predicted is None:
-            return None
-        at = torch.from_numpy(np.asarray(rows))
-        return references.accuracy(predicted[at], self.task.labels[at])
-
-    def better_base(self, students: Sequence[Outcome]) -> str:
-        """Which of weak and zero-shot is better in the mean over runs: the base of `pgr_zs`."""
-        if self.zero_shot is None or not students:
-            return "weak"
-        weak = [self.accuracy(self.weak[_weak_seed(self.task, s)], s.split.test) for s in students]
-        prior = [self.accuracy(self.zero_shot, s.split.test) for s in students]
-        return "zero-shot" if np.mean([p or 0 for p in prior]) > np.mean([w or 0 for w in weak]) else "weak"
-
-    def systems(self, scored: Sequence[Outcome]) -> list[System]:
-        """The references as systems, one per seed (and weak seed)."""
-        pairs = {(s.seed, s.weak_seed): np.asarray(s.split.test) for s in scored if s.weak_seed is not None}
-        found: list[System] = []
-        for (seed, weak_seed), rows in pairs.items():
-            for name, predicted in (("weak", self.weak[weak_seed]), ("fusion", self.fused[weak_seed])):
-                found += self._system(name, seed, weak_seed, predicted, rows)
-        for seed, rows in {seed: rows for (seed, _), rows in pairs.items()}.items():
-            found += self._system("zero-shot", seed, None, self.zero_shot, rows)
-        return found
-
-    def _system(
-        self, name: str, seed: int, weak_seed: int | None, predicted: Tensor | None, rows: np.ndarray
-    ) -> list[System]:
-        if predicted is None:
-            return []
-        run_id = digest_json([self.task.data, self.task.strong, self.task.weak, name, seed, weak_seed])[:16]
-        labels = {"last": predicted.numpy()[rows].astype(np.int64)}
-        return [System(name=name, seed=seed, weak_seed=weak_seed, run_id=run_id, labels=labels)]
+        mine = [
+            one for one in (outcomes if wanted is None else wanted) if one.ceiling or one.transductive == transductive
+        ]
+        if mine:
+            found = page.results(mine)
+            rows += found[0]
+            kept.append(found[1])
+    return Results(rows=rows, kept=tuple(kept), fits=tuple(outcomes), unfinished=asked.runs - len(outcomes))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Context:
+class _Page:
+    """Runs that are ranked together, and what measures them."""
+
     task: Task
     ceilings: list[Outcome]
-    said: _References
+    asked: Asked
+    said: References
     better: str
     mode: str
+    device: str
     load: float
     transductive: bool
 
+    def results(self, outcomes: Sequence[Outcome]) -> tuple[list[Row], Predictions]:
+        """The rows and predictions of these runs."""
+        rows: list[Row] = []
+        systems: dict[str, System] = {}
+        for one in outcomes:
+            run_id = one.run_id(transductive=self.transductive)
+            labels = {sel: np.asarray(p).astype(np.int64) for sel, p in one.predicted.items()}
+            role = "ceiling" if one.ceiling else "student"
+            systems[run_id] = System(
+                name=one.method, role=role, seed=one.seed, weak_seed=one.weak_seed, run_id=run_id, labels=labels
+            )
+            rows += [_row(one, selection, self) for selection in [s for s in SELECTIONS if s in labels] or ["last"]]
+        kept = Predictions(
+            group=group_of(rows[0]),
+            systems=(*systems.values(), *self.said.systems(outcomes)),
+            rows={s.seed: np.asarray(s.split.test) for s in outcomes},
+            truth=np.asarray(self.task.manifest.labels),
+            ids=self.task.ids,
+        )
+        return rows, kept
 
-def _weak_seed(task: Task, one: Outcome) -> int:
-    return one.weak_seed if one.weak_seed is not None else task.pairs([one.seed])[0][1]
 
-
-def _row(one: Outcome, selection: str, context: _Context, *, run_id: str, device: str) -> Row:
-    task, said, resolved = context.task, context.said, one.resolved
+def _row(one: Outcome, selection: str, page: _Page) -> Row:
+    task, said, resolved = page.task, page.said, one.resolved
     test = np.asarray(one.split.test)
-    weak_seed = _weak_seed(task, one)
+    weak_seed = said.weak_seed(one.seed, one.weak_seed)
     weak_labels = said.weak[weak_seed].numpy()[test]
-    truth = np.asarray(task.manifest.labels)[test]
+    labels = np.asarray(task.manifest.labels)
+    truth = labels[test]
     acc_weak = said.accuracy(said.weak[weak_seed], test)
     predicted = one.predicted.get(selection)
     correct = None if predicted is None else np.asarray(predicted) == truth
     acc = None if correct is None else float(correct.mean())
     same = None if predicted is None else np.asarray(predicted) == weak_labels
     weak_right = weak_labels == truth
-    ceiling, best = (None, None) if one.ceiling else _ceilings_of(one, selection, context)
+    none = (Ceiling(), Ceiling())
+    same_ceiling, best_ceiling = none if one.ceiling else ceilings_of(one, selection, page.ceilings, page.asked, labels)
+    ceiling, best = same_ceiling.correct, best_ceiling.correct
     base = (
         said.zero_shot.numpy()[test] == truth
-        if context.better == "zero-shot" and said.zero_shot is not None
+        if page.better == "zero-shot" and said.zero_shot is not None
         else weak_right
     )
     same_head = _pgr(weak_right, correct, ceiling)
+    reasons = [c.reason for c in (same_ceiling, best_ceiling) if c.reason is not None]
     return Row(
         schema=SCHEMA,
-        run_id=run_id,
+        run_id=one.run_id(transductive=page.transductive),
+        role="ceiling" if one.ceiling else "student",
+        measured_by={
+            **said.ids(one.split, one.seed, one.weak_seed),
+            "ceiling": _id(same_ceiling, page),
+            "ceiling_best": _id(best_ceiling, page),
+        },
         status=one.status,
         data=task.data,
         domain=task.domain,
@@ -175,7 +151,7 @@ def _row(one: Outcome, selection: str, context: _Context, *, run_id: str, device
         template=task.template,
         supervision=one.supervision,
         reads_truth=one.reads_truth,
-        transductive=context.transductive,
+        transductive=page.transductive,
         stages=[dict(stage) for stage in one.stages] or None,
         seed=one.seed,
         split_seed=one.split.split_seed,
@@ -187,7 +163,7 @@ def _row(one: Outcome, selection: str, context: _Context, *, run_id: str, device
         acc_zero_shot=said.accuracy(said.zero_shot, test),
         acc_fusion=said.accuracy(said.fused[weak_seed], test),
         acc_w2s=acc,
-        acc_w2s_pool=_pool_accuracy(one, selection, task) if context.mode == "paper" else None,
+        acc_w2s_pool=_pool_accuracy(one, selection, task) if page.mode == "paper" else None,
         acc_ceiling=None if ceiling is None else float(ceiling.mean()),
         acc_ceiling_best=None if best is None else float(best.mean()),
         pgr=_null(same_head),
@@ -210,14 +186,14 @@ def _row(one: Outcome, selection: str, context: _Context, *, run_id: str, device
         tau_s=resolved.get("tau_s"),
         tau_w=resolved.get("tau_w"),
         precision=resolved.get("precision") or "fp32",
-        device=device,
+        device=page.device,
         seconds=one.seconds["total"],
-        seconds_load=context.load + one.seconds.get("load", 0.0),
+        seconds_load=page.load + one.seconds.get("load", 0.0),
         seconds_compile=one.seconds.get("compile", 0.0),
         seconds_fit=one.seconds.get("train", 0.0),
         seconds_evaluate=one.seconds.get("evaluate", 0.0),
         stack=resolved.get("stack", 0),
-        split=context.mode,
+        split=page.mode,
         split_hash=one.split.digest,
         truth_digest=task.manifest.truth_digest,
         feature_key=task.keys.get("features"),
@@ -228,23 +204,12 @@ def _row(one: Outcome, selection: str, context: _Context, *, run_id: str, device
         verified=one.verified,
         question=one.question.digest,
         asked=dict(one.question.fields),
-        note="; ".join([*one.notes, *([task.text_note] if task.text_note else [])]) or None,
+        note="; ".join([*one.notes, *reasons, *([task.text_note] if task.text_note else [])]) or None,
     )
 
 
-def _ceilings_of(one: Outcome, selection: str, context: _Context) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Correctness of the same head's ceiling and of the best one, which is chosen on hold-val, never on the test."""
-    read = CEILING_SELECTION[selection]
-    mine = [c for c in context.ceilings if c.seed == one.seed]
-    same = next((c for c in mine if c.ceiling_key == one.ceiling_key), None)
-    best = max(mine, key=lambda c: -1.0 if (v := c.at_selection(read, "acc_val")) is None else v, default=None)
-    return _correct(same, read, context.task), _correct(best, read, context.task)
-
-
-def _correct(one: Outcome | None, selection: str, task: Task) -> np.ndarray | None:
-    """bool[n_test], or None where there is no run, or none under this selection."""
-    predicted = None if one is None else one.predicted.get(selection)
-    return None if one is None or predicted is None else np.asarray(predicted) == task.manifest.labels[one.split.test]
+def _id(ceiling: Ceiling, page: _Page) -> str | None:
+    return None if ceiling.outcome is None else ceiling.outcome.run_id(transductive=page.transductive)
 
 
 def _pgr(base: np.ndarray, correct: np.ndarray | None, ceiling: np.ndarray | None) -> PGR:
@@ -268,4 +233,4 @@ def _pool_accuracy(one: Outcome, selection: str, task: Task) -> float | None:
         return None
     rows = one.split.pool
     predicted = torch.from_numpy(one.fitted.under(selection).labels(rows))
-    return references.accuracy(predicted, task.labels[torch.from_numpy(rows)])
+    return accuracy(predicted, task.labels[torch.from_numpy(rows)])

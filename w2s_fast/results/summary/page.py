@@ -11,7 +11,7 @@ from w2s_fast.core.rows import Row
 from w2s_fast.results.summary.domain import Domain, System, domains
 from w2s_fast.results.summary.notes import Facts, notes
 from w2s_fast.results.summary.ratio import Ratio, Score, mean_cell, ratio_cell
-from w2s_fast.results.summary.systems import Kept, Systems
+from w2s_fast.results.summary.systems import Kept, Run, Systems
 from w2s_fast.results.summary.table import EMPTY, MEAN, Cell, Column, Line, Table
 
 COLUMNS = (
@@ -22,7 +22,11 @@ COLUMNS = (
     Column(name="pgr_median", title="PGR median", kind="ratio"),
     Column(name="runs", title="runs", kind="count"),
 )
-REFERENCES = (("weak", "acc_weak"), ("zero-shot", "acc_zero_shot"), ("fusion", "acc_fusion"))
+REFERENCES = (
+    ("weak", "acc_weak", "weak"),
+    ("zero-shot", "acc_zero_shot", "zero_shot"),
+    ("fusion", "acc_fusion", "fusion"),
+)
 BEST = "best ceiling"
 
 
@@ -38,7 +42,7 @@ def summarise(
     different domains, their mean.
 
     `rows` are result rows; `correctness` holds per group name (the domain) the `Systems` of the same selection, and
-    gives accuracies and PGR their 95 % intervals where its accuracies are those of the rows (else a note tells).
+    gives accuracies and PGR their 95 % intervals where it has the runs that the rows name (else a note tells).
     Columns: accuracy (mean over runs), PGR against the ceiling of the same head, against the best ceiling, and from
     the better of weak and zero-shot (ratios of means), the median PGR over runs, and the number of runs. `unverified`
     names methods whose formula could not be checked. Errors: `DataError` without rows, or none of that selection.
@@ -72,45 +76,34 @@ def summarise(
 
 
 class _Page:
-    """One domain: scores of its systems, with intervals where the kept predictions are those of the rows."""
+    """One domain: scores of its systems, with intervals where the predictions of their runs were kept."""
 
     def __init__(self, domain: Domain, systems: Systems | None, *, replicates: int) -> None:
         self.domain = domain
         self.kept: Kept | None = None
-        if systems is not None and domain.runs and set(domain.runs) <= set(systems.runs):
-            self.kept = Kept(systems.only(domain.runs), replicates=replicates)
+        known = [] if systems is None else [run for run in domain.runs if run in set(systems.runs)]
+        if systems is not None and known:
+            self.kept = Kept(systems.only(known), replicates=replicates)
         self.given = systems is not None
-        self.references = {name: self._reference(name, key) for name, key in REFERENCES}
-        self.systems = {system.label: self._score(system) for system in domain.systems}
-        self.best = self._best()
+        self.references = {name: self._score(*domain.reference(key, measure)) for name, key, measure in REFERENCES}
+        self.systems = {system.label: self._score(system.accuracies(), system.ids()) for system in domain.systems}
+        self.best = self._score(*domain.reference("acc_ceiling_best", "ceiling_best"))
         self.base = self.references["weak"]
         if self.references["zero-shot"].value > self.base.value:
             self.base = self.references["zero-shot"]
 
-    def _reference(self, name: str, key: str) -> Score:
-        accuracies = self.domain.reference(key)
-        return Score(runs=accuracies, means=self.kept.find([name], accuracies) if self.kept else None)
-
-    def _score(self, system: System) -> Score:
-        accuracies = system.accuracies()
-        names = [system.label, system.method]
-        return Score(runs=accuracies, means=self.kept.find(names, accuracies) if self.kept else None)
-
-    def _best(self) -> Score:
-        accuracies = self.domain.reference("acc_ceiling_best")
-        names = [ceiling.method for ceiling in self.domain.ceilings]
-        return Score(runs=accuracies, means=self.kept.patchwork(names, accuracies) if self.kept else None)
+    def _score(self, accuracies: Mapping[Run, float], ids: Mapping[Run, str | None]) -> Score:
+        kept = self.kept
+        draw = None if kept is None else lambda runs: kept.means(ids, accuracies, runs)
+        return Score(runs=accuracies, kept=kept, draw=draw)
 
     def ceiling(self, system: System) -> Score:
-        """The ceiling that a method is measured against, as its own rows say it."""
-        accuracies = system.accuracies("acc_ceiling")
-        names = self.domain.ceiling_names(system)
-        return Score(runs=accuracies, means=self.kept.patchwork(names, accuracies) if self.kept else None)
+        """The ceiling that a method is measured against, as its own rows name it."""
+        return self._score(system.accuracies("acc_ceiling"), system.ids("ceiling"))
 
     def ratio(self, base: Score, score: Score, ceiling: Score) -> Ratio:
         """The parts of a PGR."""
-        resamples = self.kept.resamples if self.kept else None
-        return Ratio(gain=score.minus(base), gap=ceiling.minus(base), resamples=resamples)
+        return Ratio.on_shared_runs(score.minus(base), ceiling.minus(base))
 
     def ratios(self, system: System) -> dict[str, Ratio]:
         """The three PGR of a method."""
@@ -148,7 +141,7 @@ class _Page:
         middle: Cell = EMPTY,
         absent: str | None = None,
     ) -> Line:
-        accuracy = Cell(note=absent) if not score.runs else mean_cell([(score, self.kept and self.kept.resamples)])
+        accuracy = Cell(note=absent) if not score.runs else mean_cell([score])
         shown = {key: ratio_cell([part]) if score.runs else EMPTY for key, part in ratios.items()}
         cells = {"accuracy": accuracy, **shown, "pgr_median": middle, "runs": Cell(value=len(score.runs))}
         return Line(
@@ -166,7 +159,7 @@ class _Page:
         return Facts(
             name=self.domain.name,
             runs=self.domain.runs,
-            components=self.kept.resamples.components if self.kept else None,
+            components=self.kept.resamples(tuple(self.kept.systems.runs)).components if self.kept else None,
             one_test_set=self.kept.systems.one_test_set if self.kept else None,
             predictions=self.given,
             unmatched=unmatched,
@@ -184,7 +177,7 @@ def _mean_lines(pages: Sequence[_Page], lines: Sequence[Line], *, title: str) ->
     for name, first in per_page[0].items():
         if not all(name in page and page[name].cells[0].value is not None for page in per_page):
             continue
-        accuracy = mean_cell([(page.score_of(name), page.kept and page.kept.resamples) for page in pages])
+        accuracy = mean_cell([page.score_of(name) for page in pages])
         cells = {"accuracy": accuracy}
         for key, parts in _ratios_of(name, first.kind, pages).items():
             cells[key] = ratio_cell(parts)

@@ -1,9 +1,9 @@
-"""Correctness of the systems of one domain, checked against the rows that it claims to be of."""
+"""Correctness of the runs of one domain, found by the ids that rows name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,18 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Systems:
-    """0/1 correctness of named systems on the same runs: everything that intervals need of one domain.
+    """0/1 correctness on the same runs: everything that intervals need of one domain.
 
-    Per run: `items` int64 [n_run], a `seeds` and a `weak_seeds` label; `correct` maps a system (`weak`, `zero-shot`,
-    `fusion`, a method, a ceiling) to its bool [n_run] per run.
+    Per run: `items` int64 [n_run], a `seeds` and a `weak_seeds` label; `correct` maps a line of the table (`weak`,
+    `zero-shot`, `fusion`, a method, a ceiling) that has all of the runs to its bool [n_run] per run; `answers` maps the
+    id of a run to its bool [n_run].
     """
 
     items: Sequence[NDArray[Any]]
     correct: Mapping[str, Sequence[NDArray[Any]]]
     seeds: Sequence[int]
     weak_seeds: Sequence[int | None]
+    answers: Mapping[str, NDArray[Any]] = field(default_factory=dict[str, "NDArray[Any]"])
 
     @property
     def runs(self) -> list[Run]:
@@ -50,6 +52,7 @@ class Systems:
             correct={name: [c[n] for n in at] for name, c in self.correct.items() if len(c) == len(place)},
             seeds=[self.seeds[n] for n in at],
             weak_seeds=[self.weak_seeds[n] for n in at],
+            answers=self.answers,
         )
 
     def resamples(self, *, replicates: int = REPLICATES, seed: int = 0) -> Resamples:
@@ -58,47 +61,48 @@ class Systems:
 
 
 class Kept:
-    """Systems with their replicated means, each computed once, and only where its accuracies are those of the rows."""
+    """Systems with their replicated means, each computed once for the runs that it is asked for."""
 
     def __init__(self, systems: Systems, *, replicates: int = REPLICATES) -> None:
         self.systems = systems
-        self.resamples = systems.resamples(replicates=replicates)
-        self._accuracy = {
-            name: np.array([run.mean() for run in runs]) for name, runs in systems.correct.items() if len(runs)
-        }
-        self._means: dict[tuple[str, ...], Means] = {}
+        self.replicates = replicates
+        self._resamples: dict[tuple[Run, ...], Resamples] = {}
+        self._means: dict[tuple[tuple[Run, ...], tuple[str, ...]], Means] = {}
 
-    def find(self, names: Iterable[str], accuracy: Mapping[Run, float]) -> Means | None:
-        """The first of `names` whose accuracy is that of the rows in every run, or None."""
-        expected = self._expected(accuracy)
-        if expected is None:
-            return None
-        for name in names:
-            own = self._accuracy.get(name)
-            if own is not None and np.abs(own - expected).max() <= TOLERANCE:
-                return self._of((name,) * len(expected))
-        return None
+    def order(self, runs: Iterable[Run]) -> tuple[Run, ...]:
+        """These runs as the systems have them: a ceiling's (seed, None) stands for every weak seed."""
+        given = set(runs)
+        return tuple(run for run in self.systems.runs if run in given or (run[0], None) in given)
 
-    def patchwork(self, names: Sequence[str], accuracy: Mapping[Run, float]) -> Means | None:
-        """As `find`, but each run may be of another of `names`: the best ceiling is chosen anew for every seed."""
-        expected = self._expected(accuracy)
-        if expected is None:
-            return None
-        chosen: list[str] = []
-        for run, value in enumerate(expected):
-            fits = (n for n in names if n in self._accuracy and abs(self._accuracy[n][run] - value) <= TOLERANCE)
-            name = next(fits, None)
-            if name is None:
+    def resamples(self, runs: tuple[Run, ...]) -> Resamples:
+        """The bootstrap weights of these runs."""
+        if runs not in self._resamples:
+            self._resamples[runs] = self.systems.only(runs).resamples(replicates=self.replicates)
+        return self._resamples[runs]
+
+    def means(
+        self, ids: Mapping[Run, str | None], accuracy: Mapping[Run, float], runs: tuple[Run, ...]
+    ) -> Means | None:
+        """The means of the runs with these ids; None where one was not kept, or is not as accurate as its row says.
+
+        The latter is no way to find anything, but notices a file of predictions that was replaced.
+        """
+        found: list[str] = []
+        for run in runs:
+            own = run if run in accuracy else (run[0], None)
+            name = ids.get(own)
+            answers = None if name is None else self.systems.answers.get(name)
+            if name is None or answers is None or own not in accuracy:
                 return None
-            chosen.append(name)
-        return self._of(tuple(chosen))
+            if len(answers) != len(self._items(run)) or abs(answers.mean() - accuracy[own]) > TOLERANCE:
+                return None
+            found.append(name)
+        if not found:
+            return None
+        key = (runs, tuple(found))
+        if key not in self._means:
+            self._means[key] = self.resamples(runs).means([self.systems.answers[name] for name in found])
+        return self._means[key]
 
-    def _expected(self, accuracy: Mapping[Run, float]) -> NDArray[np.float64] | None:
-        values = [accuracy.get(run, accuracy.get((run[0], None))) for run in self.systems.runs]
-        return None if any(v is None for v in values) else np.array(values, np.float64)
-
-    def _of(self, chosen: tuple[str, ...]) -> Means:
-        if chosen not in self._means:
-            runs = [self.systems.correct[name][run] for run, name in enumerate(chosen)]
-            self._means[chosen] = self.resamples.means(runs)
-        return self._means[chosen]
+    def _items(self, run: Run) -> NDArray[Any]:
+        return self.systems.items[self.systems.runs.index(run)]

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from w2s_fast.core.errors import DataError
 from w2s_fast.core.hashing import digest_json
 from w2s_fast.core.rows import Row
-from w2s_fast.results.summary.domain import CONFIGURATION, SUPERVISIONS, Domain, Group, System, domains, group_of
+from w2s_fast.results.summary.domain import (
+    SUPERVISIONS,
+    Domain,
+    Group,
+    System,
+    configuration,
+    domains,
+    group_of,
+    reads_truth,
+)
 from w2s_fast.results.summary.systems import Run, Systems
 
 Block = tuple[object, ...]
@@ -92,12 +101,10 @@ def leave_one_domain_out(
     count = min(len(labels) for methods in kept.values() for labels in methods.values())
     out: list[Row] = []
     choices: list[Choice] = []
-    renamed: dict[Group, Systems] = {}
     for block, members in units.items():
         offered = {method: _reduced(method, labels, count) for method, labels in kept[block].items()}
         for unit in members:
             others = [other for other in members if other is not unit]
-            names: dict[str, str] = {}
             for method, labels in offered.items():
                 scores = {label: _score(label, others) for label in labels}
                 best = min(labels, key=lambda label: (-scores[label], label))
@@ -107,27 +114,24 @@ def leave_one_domain_out(
                     )
                 )
                 out += [_called(row, method) for row in unit.systems[best].rows.values()]
-                names[unit.systems[best].method] = method
             out += [row for ceiling in unit.domain.ceilings for row in ceiling.rows.values()]
-            if systems is not None and unit.group in systems:
-                renamed[unit.group] = _under(systems[unit.group], unit, names)
     most = {method: len(labels) for methods in kept.values() for method, labels in methods.items()}
     return Tuned(
-        rows=out, systems=renamed, choices=tuple(choices), count=count, notes=(*_told(choices, count, most), *notes)
+        rows=out,
+        systems=dict(systems or {}),
+        choices=tuple(choices),
+        count=count,
+        notes=(*_told(choices, count, most), *notes),
     )
 
 
 def _units(rows: Sequence[Row]) -> list[_Unit]:
     found: list[_Unit] = []
     for group, domain in zip(dict.fromkeys(map(group_of, rows)), domains(rows), strict=True):
-        students = {s.label: s for s in domain.methods if not any(_reads_truth(row) for row in s.rows.values())}
+        students = {s.label: s for s in domain.methods if not any(reads_truth(row) for row in s.rows.values())}
         runs = {run for system in students.values() for run in system.rows}
         found.append(_Unit(group=group, domain=domain, systems=students, runs=runs))
     return found
-
-
-def _reads_truth(row: Row) -> bool:
-    return bool(row.get("reads_truth", row.get("supervision") == "gt"))
 
 
 def _block(group: Group) -> Block:
@@ -162,8 +166,7 @@ def _complete(units: Sequence[_Unit], notes: list[str]) -> dict[str, list[str]]:
 
 
 def _configuration(system: System) -> tuple[str, ...]:
-    row = next(iter(system.rows.values()))
-    return tuple(str(row.get(key)) for key in CONFIGURATION)
+    return configuration(next(iter(system.rows.values())))
 
 
 def _reduced(method: str, labels: Sequence[str], count: int) -> list[str]:
@@ -182,14 +185,6 @@ def _called(row: Row, method: str) -> Row:
     renamed = row.copy()
     renamed["method"] = method
     return renamed
-
-
-def _under(systems: Systems, unit: _Unit, names: Mapping[str, str]) -> Systems:
-    """The same correctness, of the picked configurations under their methods' names, and of what is not a method."""
-    methods = {system.method for system in unit.domain.methods}
-    others = {name: runs for name, runs in systems.correct.items() if name not in methods}
-    picked = {names[name]: runs for name, runs in systems.correct.items() if name in names}
-    return replace(systems, correct={**others, **picked})
 
 
 def _told(choices: Sequence[Choice], count: int, most: Mapping[str, int]) -> list[str]:
