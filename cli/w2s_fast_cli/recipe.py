@@ -68,7 +68,9 @@ def run(
         Path | None, typer.Option(help="Results file (JSONL, appended) [default: w2s_runs/NAME.jsonl, or NAME-drawn].")
     ] = None,
     format: Annotated[str, typer.Option(help="rich, md or csv.")] = "rich",
-    selection: Annotated[str, typer.Option(help="last, weak_val, oracle or test_best.")] = "last",
+    selection: Annotated[
+        str | None, typer.Option(help="last, weak_val, oracle or test_best [default: the paper's].")
+    ] = None,
     device: o.Device = "auto",
     cache: o.Cache = None,
     json: o.Json = False,
@@ -99,7 +101,8 @@ def run(
     if chosen == "drawn" and data_root is not None:
         raise UsageError("--scale drawn runs on embedded data; give it, or --data-root, not both")
     check_format(format)
-    o.check_selection(selection)
+    if selection is not None:
+        o.check_selection(selection)
     say = Output(json=json, quiet=quiet)
     plan = Plan.of(recipe, scale=chosen, root=data_root, only=tuple(only or ()), cache=cache, device=device)
     file = out or Path("w2s_runs") / f"{recipe.name}{'-drawn' if chosen == 'drawn' else ''}.jsonl"

@@ -18,7 +18,13 @@ NAMES = shipped()
 
 
 def test_every_table_of_the_papers_has_a_recipe() -> None:
-    wanted = {f"cpl_table{n}" for n in (1, 3, 4, 5, 6, 7)} | {"cpl_figure2", "csl", "openai_vision", "pgr_matrix"}
+    wanted = {f"cpl_table{n}" for n in (1, 3, 4, 5, 6, 7)} | {
+        "cpl_figure2",
+        "csl",
+        "openai_vision_resnet50",
+        "openai_vision_vitb8",
+        "pgr_matrix",
+    }
     assert wanted <= set(NAMES)
 
 
@@ -83,8 +89,10 @@ def test_printed_averages_are_those_of_their_rows_but_for_the_slips() -> None:
     assert "75.86" in " ".join(Recipe.read("cpl_table6").slips)
 
 
-def test_openai_s_pgr_are_those_of_its_accuracies() -> None:
-    recipe = Recipe.read("openai_vision")
+@pytest.mark.parametrize(("name", "epochs"), [("openai_vision_resnet50", 20), ("openai_vision_vitb8", 5)])
+def test_openai_s_pgr_are_those_of_its_accuracies_and_its_epochs_those_of_its_readme(name: str, epochs: int) -> None:
+    recipe = Recipe.read(name)
+    assert recipe.scale("full").sweep.arguments()["epochs"] == epochs and not recipe.slips
     weak, student, ceiling = (recipe.paper["accuracy"][s] for s in ("weak", "openai+lp", "best ceiling"))
     for n, printed in enumerate(recipe.paper["pgr"]["openai+lp"]):
         w, s, c = weak[n], student[n], ceiling[n]
@@ -162,7 +170,7 @@ def test_a_weight_file_under_the_root_stands_for_the_model(tmp_path: Path) -> No
     assert (
         found.supervisors["cpl-r34"]["model"] == f"timm:resnet34.a1_in1k/@{tmp_path}/models/timm-resnet34.a1_in1k.pth"
     )
-    vision = Recipe.read("openai_vision")
+    vision = Recipe.read("openai_vision_resnet50")
     (tmp_path / "imagenet").mkdir()
     for part in ("train", "test"):
         (tmp_path / "imagenet" / f"val_{part}.txt").touch()

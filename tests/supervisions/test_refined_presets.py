@@ -23,6 +23,7 @@ ROOMS = (
 )
 MINE = [
     "openai+lp",
+    "openai+lp_periodic",
     *(n for n, m in METHODS.items() if supervisions.find(m.supervision.name).__module__.rpartition(".")[2] in ROOMS),
 ]
 
@@ -49,5 +50,7 @@ def test_unverified_supervisions_make_unverified_methods() -> None:
 def test_openais_settings_are_theirs() -> None:
     method = find("openai+lp")
     assert method.supervision == WEAK and str(method.head) == "linear(unit_x=False, x_scale=1.0)"
-    assert method.settings == {"lr": 1e-3, "epochs": 10, "batch_size": 100, "schedule": "cosine(period=10, warmup=0.0)"}
+    theirs = {"lr": 1e-3, "epochs": 10, "batch_size": 100}
+    assert method.settings == {**theirs, "schedule": "cosine(warmup=0.0)"}
+    assert find("openai+lp_periodic").settings == {**theirs, "schedule": "cosine(period=10, warmup=0.0)"}
     assert str(resolve(method="openai+lp")[0].loss) == "kd"

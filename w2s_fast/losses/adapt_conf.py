@@ -38,7 +38,7 @@ class AdaptConf(LogProbLoss):
         "ramp": "[0, 1]",
         "beta": "[0, 1]",
     }
-    source: ClassVar[str] = "Guo et al. 2024, arXiv 2402.03749, Eq. 2, and its code"
+    source: ClassVar[str] = "Guo et al. 2024, arXiv 2402.03749, Eq. 2; github.com/ggjy/vision_weak_to_strong@c020783"
     equation: ClassVar[str] = "(1 - b) kd_t^2 KL(w^kd_t || p^kd_t) - b log p[argmax p], b = sigmoid((z_w - z_s) / T)"
     verified: ClassVar[bool] = True
 

@@ -41,7 +41,7 @@ class AuxConf(TargetLoss):
         "balance_to": ("weak_mean", "uniform"),
         "buffer": "[0, inf)",
     }
-    source: ClassVar[str] = "Burns et al. 2023, arXiv 2312.09390, and its code (logconf)"
+    source: ClassVar[str] = "Burns et al. 2023, arXiv 2312.09390; github.com/openai/weak-to-strong@6b450f2 (logconf)"
     equation: ClassVar[str] = "-sum_c ((1 - a) w_c + a onehot(harden(p))_c) log p_c, a = alpha min(1, t / warmup)"
     verified: ClassVar[bool] = True
 

@@ -25,7 +25,9 @@ class EntropyReg(LogProbLoss):
     lam: Real = 0.1
 
     limits: ClassVar[Limits] = {**Loss.limits, "lam": "(-inf, inf)"}
-    source: ClassVar[str] = "Grandvalet and Bengio 2004; what EleutherAI/w2s means by its option entropy"
+    source: ClassVar[str] = (
+        "Grandvalet and Bengio 2004; what github.com/EleutherAI/w2s, commit not at hand, means by entropy"
+    )
     equation: ClassVar[str] = "-sum_c w_c log p_c - lam sum_c p_c log p_c"
     verified: ClassVar[bool] = True
 
@@ -47,7 +49,7 @@ class Window(TargetLoss):
     r: Real = 0.15
 
     limits: ClassVar[Limits] = {**Loss.limits, "r": "[0, 0.5]"}
-    source: ClassVar[str] = "EleutherAI/w2s 2024 (window)"
+    source: ClassVar[str] = "github.com/EleutherAI/w2s, 2024, commit not at hand (window)"
     equation: ClassVar[str] = "-1[max p < c] sum_c w_c log p_c, c = .5 + r or the median of max w"
     verified: ClassVar[bool] = True
 

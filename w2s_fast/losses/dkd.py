@@ -38,7 +38,10 @@ class Dkd(LogProbLoss):
         "T": "(0, inf)",
         "target": ("labels", "weak"),
     }
-    source: ClassVar[str] = "Zhao et al. 2022, arXiv 2203.08679; mdistiller, and ggjy's defaults"
+    source: ClassVar[str] = (
+        "Zhao et al. 2022, arXiv 2203.08679; github.com/megvii-research/mdistiller@a08d46f; "
+        "defaults of github.com/ggjy/vision_weak_to_strong@c020783"
+    )
     equation: ClassVar[str] = (
         "T^2 (alpha KL((w_y, 1 - w_y) || (p_y, 1 - p_y)) + beta KL(w without y || p without y)), "
         "w and p at temperature T"

@@ -28,7 +28,9 @@ class Edl(Loss):
 
     needs: ClassVar[frozenset[str]] = frozenset({"teachers"})
     limits: ClassVar[Limits] = {**Loss.limits, "gamma": "[0, 1]", "lam": "[0, inf)"}
-    source: ClassVar[str] = "Cui et al. 2025, arXiv 2406.03199, Eq. 4-5, as ported in mlbio-epfl/raven"
+    source: ClassVar[str] = (
+        "Cui et al. 2025, arXiv 2406.03199, Eq. 4-5, as ported in github.com/mlbio-epfl/raven, commit not at hand"
+    )
     equation: ClassVar[str] = (
         "(1 - gamma) lam sum_m l(argmax w_m) + gamma l(argmax z), "
         "l(y) = log S - log alpha_y + t KL(Dir(alpha with alpha_y = 1) || Dir(1)), alpha = relu(z) + 1, S = sum alpha"

@@ -29,7 +29,9 @@ class LogconfEleuther(AuxConf):
     buffer: int = 32
 
     limits: ClassVar[Limits] = {**AuxConf.limits, "harden": ("balanced",), "balance_to": ("weak_mean",)}
-    source: ClassVar[str] = "EleutherAI/w2s 2024 (log_confidence_loss with balance_batch)"
+    source: ClassVar[str] = (
+        "github.com/EleutherAI/w2s, 2024, commit not at hand (log_confidence_loss with balance_batch)"
+    )
     equation: ClassVar[str] = (
         "-sum_c ((1 - a) w'_c + a onehot(harden(p))_c) log p_c, w' ~ w / exp(mean log w), a = alpha min(1, t / warmup)"
     )

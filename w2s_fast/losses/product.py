@@ -27,7 +27,7 @@ class Product(TargetLoss):
     warmup: Real = 0.0
 
     limits: ClassVar[Limits] = {**Loss.limits, "a": "[0, inf)", "b": "[0, inf)", "warmup": "[0, 1]"}
-    source: ClassVar[str] = "OpenAI's code of Burns et al. 2023, arXiv 2312.09390 (product)"
+    source: ClassVar[str] = "Burns et al. 2023, arXiv 2312.09390; github.com/openai/weak-to-strong@6b450f2 (product)"
     equation: ClassVar[str] = "-sum_c q_c log p_c, q ~ w^a p^(b min(1, t / warmup))"
     verified: ClassVar[bool] = True
 

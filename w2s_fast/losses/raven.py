@@ -39,7 +39,7 @@ class Raven(Loss):
     agree: Real = 0.1
 
     limits: ClassVar[Limits] = {**Loss.limits, "lr_v": "[0, inf)", "agree": "[0, 1]"}
-    source: ClassVar[str] = "Jeon et al. 2025, arXiv 2510.21332, and its code (mlbio-epfl/raven)"
+    source: ClassVar[str] = "Jeon et al. 2025, arXiv 2510.21332; github.com/mlbio-epfl/raven, commit not at hand"
     equation: ClassVar[str] = (
         "base(z, w), w = sum_m v_m w_m / sum_m v_m; v <- P(v + lr_v d/dv mean sum_c w_c log p_c), "
         "P(v) = max(v, 1e-6) / sum"

@@ -29,7 +29,8 @@ class Sce(LogProbLoss):
 
     limits: ClassVar[Limits] = {**Loss.limits, "a": "[0, inf)", "b": "[0, inf)", "eps": "(0, 1)"}
     source: ClassVar[str] = (
-        "Wang et al. 2019, arXiv 1908.06112, and its code (YisenWang/symmetric_cross_entropy_for_noisy_labels)"
+        "Wang et al. 2019, arXiv 1908.06112; github.com/YisenWang/symmetric_cross_entropy_for_noisy_labels, "
+        "commit not at hand"
     )
     equation: ClassVar[str] = "-a sum_c w_c log p_c - b sum_c p_c log max(w_c, eps)"
     verified: ClassVar[bool] = True

@@ -15,7 +15,7 @@ from w2s_fast.losses.supervision import Batch
 class CeSoft(TargetLoss):
     """Cross-entropy to the weak probabilities, -sum w log p: the gradient of `kd`, another value."""
 
-    source: ClassVar[str] = "Burns et al. 2023, arXiv 2312.09390 (xent)"
+    source: ClassVar[str] = "Burns et al. 2023, arXiv 2312.09390; github.com/openai/weak-to-strong@6b450f2 (xent)"
     equation: ClassVar[str] = "-sum_c w_c log p_c"
     verified: ClassVar[bool] = True
 

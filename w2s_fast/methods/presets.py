@@ -28,6 +28,8 @@ ON_COOP = "; text prompts of " + COOP
 GAO = "Gao et al. 2021, CLIP-Adapter (arXiv 2110.04544)"
 ZHANG = "Zhang et al. 2022, Tip-Adapter (arXiv 2111.03930)"
 LIU = "Liu & Alahi 2024, co-supervised learning (arXiv 2402.15505)"
+OPENAI = "vision/run_weak_strong.py of github.com/openai/weak-to-strong"
+CSL_CODE = "github.com/YuejiangLIU/csl, commit not at hand"
 OUR_HEAD = "; its assignment and denoising, our head and settings"
 
 
@@ -118,7 +120,7 @@ _ROWS = (
         "csl_hard+lp",
         LP,
         "ce",
-        LIU + ", labels of the teachers, as its script has them" + OUR_HEAD,
+        LIU + ", labels of the teachers, as its script has them (" + CSL_CODE + ")" + OUR_HEAD,
         by="csl(hard=True)",
     ),
     _row(
@@ -139,7 +141,7 @@ _ROWS = (
         "csl+lp_literal",
         RAW,
         "ce",
-        LIU + ", its script: labels, raw features, Adam at 1e-4 with cosine decay, 20 epochs of 100",
+        LIU + ", its script (" + CSL_CODE + "): labels, raw features, Adam at 1e-4 with cosine decay, 20 epochs of 100",
         by="csl(hard=True)",
         solver="adam",
         schedule="cosine(warmup=0.0)",
@@ -215,8 +217,19 @@ _ROWS = (
         "openai+lp",
         RAW,
         "kd",
-        "github.com/openai/weak-to-strong, vision/run_weak_strong.py: Adam, raw features, soft labels; its cosine "
-        "falls and rises every 10 steps (T_max = epochs, stepped once a batch); offsets start at 0, there at random",
+        OPENAI + "@0a6d4ab: Adam, raw features, soft labels, cosine to 0 over all steps; offsets start at 0, "
+        "there at random",
+        lr=1e-3,
+        epochs=10,
+        batch_size=100,
+        schedule="cosine(warmup=0.0)",
+    ),
+    _row(
+        "openai+lp_periodic",
+        RAW,
+        "kd",
+        OPENAI + "@1dbfbd6, which 0a6d4ab corrects: its cosine falls and rises every 10 steps (T_max = epochs, "
+        "stepped once a batch)",
         lr=1e-3,
         epochs=10,
         batch_size=100,

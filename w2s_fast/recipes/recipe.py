@@ -11,6 +11,7 @@ from typing import Any
 from w2s_fast.backbones import libraries, library
 from w2s_fast.core.errors import UsageError, nearest
 from w2s_fast.report.comparison import NUMBERS, PaperColumn, Published
+from w2s_fast.results.summary.notes import SELECTIONS
 from w2s_fast.studies.sweep import Sweep
 
 SHIPPED = Path(__file__).parent
@@ -21,7 +22,8 @@ ROOT = "{root}"
 NONE = "n/a"
 """What a file writes where the paper has no number."""
 KEYS = (
-    "title", "source", "place", "slips", "open", "columns", "lines", "values", "show", "paper", "supervisors", *SCALES,
+    "title", "source", "place", "slips", "open", "columns", "lines", "values", "show", "selection", "paper",
+    "supervisors", *SCALES,
 )  # fmt: skip
 OWN = ("labels", "compared_with")
 """Keys of a scale that are not those of a sweep."""
@@ -54,7 +56,8 @@ class Recipe:
     lines: None for a table of systems, `weak` for a matrix weak x strong.
     supervisors: name -> `model`, `seeds` and fields of a weak recipe, for the `weak:NAME` that the scales use.
     paper: kind (accuracy, pgr) -> system -> one fraction or None per paper column. average: whether the paper's column
-    of that name may be shown; it is where a column of ours stands beside each of its others. text: the whole file.
+    of that name may be shown; it is where a column of ours stands beside each of its others. selection: what the
+    paper selected epochs by, which tables show. text: the whole file.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Recipe:
     lines: str | None = None
     values: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict[str, Any])
     show: tuple[str, ...] = ("accuracy",)
+    selection: str = "last"
     paper_columns: tuple[str, ...] = ()
     average: bool = True
     paper: Mapping[str, Mapping[str, tuple[float | None, ...]]] = field(default_factory=dict[str, Any])
@@ -100,6 +104,9 @@ class Recipe:
         columns = values["columns"]
         if columns not in (*AXES, "values"):
             raise UsageError(f"{where}: columns {columns!r} is not an axis{nearest(columns, (*AXES, 'values'))}")
+        selection = values.get("selection", "last")
+        if selection not in SELECTIONS:
+            raise UsageError(f"{where}: selection {selection!r} is none{nearest(str(selection), SELECTIONS)}")
         paper = dict(values.get("paper", {}))
         paper_columns = tuple(paper.pop("columns", ()))
         scales = {one: _scale(values[one], f"{where}, [{one}]") for one in SCALES if one in values}
@@ -118,6 +125,7 @@ class Recipe:
             lines=values.get("lines"),
             values=values.get("values", {}),
             show=tuple(values.get("show", ("accuracy",))),
+            selection=selection,
             paper_columns=paper_columns,
             paper={kind: _numbers(kind, table, paper_columns, where) for kind, table in paper.items()},
             supervisors=values.get("supervisors", {}),

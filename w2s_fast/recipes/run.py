@@ -125,8 +125,12 @@ class Plan:
         trained = [str(table["model"]) for table in self.recipe.supervisors.values()]
         return [m for m in (*study.strong, *study.weak, *trained) if not m.startswith(("weak:", "drawn:"))]
 
-    def tables(self, results: Results, *, selection: str = "last") -> list[Table]:
-        """Ours beside the paper's: one long table, or the matrices of a recipe that is a matrix."""
+    def tables(self, results: Results, *, selection: str | None = None) -> list[Table]:
+        """Ours beside the paper's: one long table, or the matrices of a recipe that is a matrix.
+
+        selection: default the recipe's, which is the paper's.
+        """
+        selection = selection or self.recipe.selection
         systems = by_group(results, selection=selection)
         doubtful = unverified(results.rows)
         return tables_of(self.recipe, self.scale, results.rows, systems, selection=selection, unverified=doubtful)

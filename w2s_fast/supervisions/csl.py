@@ -78,7 +78,9 @@ class CSL(Strategy):
         "teacher_steps": "[1, inf)",
         "teacher_lr": "(0, inf)",
     }
-    source: ClassVar[str] = "Liu & Alahi 2024, co-supervised learning (arXiv 2402.15505) and its code YuejiangLIU/csl"
+    source: ClassVar[str] = (
+        "Liu & Alahi 2024, co-supervised learning (arXiv 2402.15505); github.com/YuejiangLIU/csl, commit not at hand"
+    )
     equation: ClassVar[str] = "w = pi_m(x), m = block of argmax f_prev(x), or argmin_m KL(f_prev(x) || pi_m(x))"
     verified: ClassVar[bool] = True
 

@@ -31,7 +31,9 @@ class Ensemble(Strategy):
     mode: str = "uniform"
 
     limits: ClassVar[Limits] = {"mode": ("uniform", "entropy")}
-    source: ClassVar[str] = "Jeon et al. 2025 (arXiv 2510.21332), its ensembles, and its code (mlbio-epfl/raven)"
+    source: ClassVar[str] = (
+        "Jeon et al. 2025 (arXiv 2510.21332), its ensembles; github.com/mlbio-epfl/raven, commit not at hand"
+    )
     equation: ClassVar[str] = "w = sum_m v_m w_m, v_m = 1 / M, or v_m ~ 1 / (H(w_m) + 1e-8) of each row"
     verified: ClassVar[bool] = True
     teachers: ClassVar[int] = 2

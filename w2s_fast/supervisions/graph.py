@@ -88,7 +88,10 @@ class KnnRelabel(Refined):
     transductive: bool = False
 
     limits: ClassVar[Limits] = {"k": "[1, inf)"}
-    source: ClassVar[str] = "EleutherAI 2024, blog.eleuther.ai/weak-to-strong and EleutherAI/w2s (probe_relabel, knn)"
+    source: ClassVar[str] = (
+        "EleutherAI 2024, blog.eleuther.ai/weak-to-strong; github.com/EleutherAI/w2s, commit not at hand "
+        "(probe_relabel, knn)"
+    )
     equation: ClassVar[str] = "Y~_i = mean over the k rows nearest to x_i of softmax(z_w)"
     verified: ClassVar[bool] = True
 

@@ -32,7 +32,8 @@ class ByOverlap(Selection):
 
     limits: ClassVar[Limits] = {"keep": "(0, 1]"}
     source: ClassVar[str] = (
-        "Shin et al. 2025, overlap density (arXiv 2412.03881), and its code (SprocketLab/datacentric_w2s)"
+        "Shin et al. 2025, overlap density (arXiv 2412.03881); "
+        "github.com/SprocketLab/datacentric_w2s, commit not at hand"
     )
     equation: ClassVar[str] = "rows with max w >= c_1 and max cos(x, x_hard) >= c_2, hard: max w < c_1"
     verified: ClassVar[bool] = True

@@ -151,7 +151,9 @@ class ByNeighbours(Ranked):
     k: int = 50
 
     limits: ClassVar[Limits] = {**Ranked.limits, "k": "[1, inf)"}
-    source: ClassVar[str] = "EleutherAI 2024, blog.eleuther.ai/weak-to-strong and EleutherAI/w2s (zeta_filter)"
+    source: ClassVar[str] = (
+        "EleutherAI 2024, blog.eleuther.ai/weak-to-strong; github.com/EleutherAI/w2s, commit not at hand (zeta_filter)"
+    )
     equation: ClassVar[str] = "rows with the smallest 1/2 sum_c |w_c - mean over k neighbours of w_c|"
     verified: ClassVar[bool] = True
 

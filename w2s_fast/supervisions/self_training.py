@@ -27,7 +27,7 @@ class SelfTrain(Strategy):
 
     limits: ClassVar[Limits] = {"rounds": "[1, inf)"}
     source: ClassVar[str] = (
-        "EleutherAI 2024, blog.eleuther.ai/weak-to-strong and EleutherAI/w2s (s2s_iters); "
+        "EleutherAI 2024, blog.eleuther.ai/weak-to-strong; github.com/EleutherAI/w2s, commit not at hand (s2s_iters); "
         "Burns et al. 2023 (arXiv 2312.09390), bootstrapping within one model"
     )
     equation: ClassVar[str] = "w_0 = softmax(z_w), w_r = softmax(z_{r-1} / tau_s)"
