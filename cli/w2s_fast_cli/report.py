@@ -25,7 +25,9 @@ TUNING = ("lodo",)
 @app.command()
 def report(
     results: Annotated[Path, typer.Argument(help="Results file (JSONL) that `train`, `sweep` or `recipe` wrote.")],
-    selection: Annotated[str, typer.Option(help="last, weak_val, oracle or test_best.")] = "last",
+    selection: Annotated[
+        str | None, typer.Option(help="last, weak_val, oracle or test_best [default: last, or that of --against].")
+    ] = None,
     format: Annotated[str, typer.Option(help="rich, md, csv or latex.")] = "rich",
     tune: Annotated[
         str | None, typer.Option(help="lodo: each method's configuration by the other domains' hold-val truth.")
@@ -48,6 +50,14 @@ def report(
     from w2s_fast.report import tables as writing
 
     out = Output(json=json)
+    recipe = None
+    if against is not None:
+        from w2s_fast.recipes.recipe import Recipe
+
+        if not against.startswith(RECIPE):
+            raise UsageError(f"--against {against!r}: write recipe:NAME (all: w2s-fast recipe ls)")
+        recipe = Recipe.read(against.removeprefix(RECIPE))
+    selection = selection or ("last" if recipe is None else recipe.selection)
     o.check_selection(selection)
     if tune not in (None, *TUNING):
         raise UsageError(f"unknown tuning {tune!r}{nearest(str(tune), TUNING)}")
@@ -58,15 +68,11 @@ def report(
     if tune is not None:
         rows, systems, notes = _tuned(rows, systems, selection=selection)
     doubtful = unverified(found.rows)
-    if against is not None:
+    if recipe is not None:
         if picture is not None:
             raise UsageError("--picture draws a whole results file; leave out --against")
-        from w2s_fast.recipes.recipe import Recipe
         from w2s_fast.recipes.tables import tables_against
 
-        if not against.startswith(RECIPE):
-            raise UsageError(f"--against {against!r}: write recipe:NAME (all: w2s-fast recipe ls)")
-        recipe = Recipe.read(against.removeprefix(RECIPE))
         compared = tables_against(recipe, rows, systems, selection=selection, unverified=doubtful)
         show_tables(out, [_noted(table, notes) for table in compared], format=format)
         return

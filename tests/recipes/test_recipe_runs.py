@@ -96,7 +96,11 @@ def test_each_recipe_runs_in_miniature(name: str, cache: Path) -> None:
     assert printed <= systems
     means: dict[str, list[float]] = {}
     for row in results.rows:
-        if row["selection"] == "last" and row["weak_seed"] is not None and row["strong"] == plan.study.strong[-1]:
+        if (
+            row["selection"] == recipe.selection
+            and row["weak_seed"] is not None
+            and row["strong"] == plan.study.strong[-1]
+        ):
             means.setdefault(row["method"], []).append(row["acc_w2s"] or 0.0)
     last = tables[0].groups[-1]
     for method, values in means.items():
