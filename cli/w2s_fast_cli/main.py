@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "sweep": "w2s_fast_cli.sweep:app",
     "recipe": "w2s_fast_cli.recipe:app",
     "diagnose": "w2s_fast_cli.diagnose:app",
+    "explain": "w2s_fast_cli.explain:app",
     "report": "w2s_fast_cli.report:app",
     "export": "w2s_fast_cli.export:app",
     "cache": "w2s_fast_cli.cache:app",

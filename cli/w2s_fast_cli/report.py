@@ -34,6 +34,12 @@ def report(
     ] = None,
     against: Annotated[str | None, typer.Option(help="recipe:NAME: beside that recipe's paper numbers.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Also draw accuracies and intervals to this SVG file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write one self-contained page, for a browser.")] = None,
+    images: Annotated[int, typer.Option(help="Images in the page's gallery; 0 opens no data set.")] = 36,
+    root: o.Root = None,
+    identity: o.Identity = "content",
+    class_names: o.ClassNames = None,
+    cache: o.Cache = None,
     json: o.Json = False,
 ) -> None:
     """Print the table of a results file, with PGR and 95 % intervals where the predictions were kept beside it.
@@ -69,8 +75,8 @@ def report(
         rows, systems, notes = _tuned(rows, systems, selection=selection)
     doubtful = unverified(found.rows)
     if recipe is not None:
-        if picture is not None:
-            raise UsageError("--picture draws a whole results file; leave out --against")
+        if picture is not None or html is not None:
+            raise UsageError("--picture and --html show a whole results file; leave out --against")
         from w2s_fast.recipes.tables import tables_against
 
         compared = tables_against(recipe, rows, systems, selection=selection, unverified=doubtful)
@@ -98,6 +104,25 @@ def report(
         with o.writing(picture, "--picture"):
             picture.write_text(drawing.to_svg(table), encoding="utf-8")
         out.say(f"picture: {picture}")
+    if html is not None:
+        from w2s_fast.report.page.opening import Opened, open_tasks
+        from w2s_fast.report.page.results_page import results_page
+
+        opened = Opened()
+        if images:
+            opened = open_tasks(
+                found, selection=selection, root=root, identity=identity, class_names=class_names, cache=cache
+            )
+        for remark in opened.remarks:
+            out.say(remark)
+        page = results_page(
+            found, title=f"Weak-to-strong results: {results.stem}", source=results.name, selection=selection,
+            table=table, tasks=opened.tasks, diagnoses=opened.diagnoses, images=images, remarks=opened.remarks,
+            command=f"w2s-fast report {results.name} --html {html.name}",
+        )  # fmt: skip
+        with o.writing(html, "--html"):
+            html.write_text(page, encoding="utf-8")
+        out.say(f"page: {html}")
 
 
 def _load(path: Path, out: Output) -> Results:

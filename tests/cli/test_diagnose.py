@@ -171,3 +171,65 @@ def test_what_to_leave_out(here: Path) -> None:
     assert len({one.row for one in more}) == len(more)
     with pytest.raises(w2s.W2SError, match="no reason to leave a row out"):
         to_leave_out(subject, ("purity",))
+
+
+def test_explain_names_what_can_be_recomputed(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The worst images, their top-5, neighbours and pulls, each from the tensors by NumPy."""
+    page = tmp_path / "worst.html"
+    args = ("explain", "r.jsonl", "--worst", "3", "--head", "cpl", "--json", "--html", str(page))
+    out, _ = run(capsys, *args)
+    found = json.loads(out)
+    task = opened(here)
+    split, y = task.splits(seed=0), task.manifest.labels
+    z = task.weak_logits[0].double().numpy()
+    w = np.exp(z - z.max(1, keepdims=True))
+    w /= w.sum(1, keepdims=True)
+    head, theta, _ = w2s.load_head(here / "cpl")
+    x = task.features.double().numpy()
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    weights = head.weights(theta)[0].double().numpy()
+    rows = weights / np.linalg.norm(weights, axis=1, keepdims=True)
+    logits = unit @ rows.T / head.tau_s
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    wrong = [r for r in split.test if p[r].argmax() != y[r]]
+    wanted = sorted(wrong, key=lambda r: -w[r, y[r]])[:3]
+    assert [one["id"] for one in found] == [task.ids[r] for r in wanted]
+    for one, r in zip(found, wanted, strict=True):
+        top = np.argsort(-p[r])[:5]
+        assert [g["label"] for g in one["systems"]["cpl"]] == [task.classes[c] for c in top]
+        assert [g["prob"] for g in one["systems"]["cpl"]] == pytest.approx(p[r][top], abs=1e-4)
+        assert one["systems"]["kd+lp"][0]["prob"] is None
+        similar = unit @ unit[r]
+        similar[r] = -1
+        assert [n["id"] for n in one["neighbours"]] == [task.ids[j] for j in np.argsort(-similar)[:8]]
+        assert [g["label"] for g in one["prototypes"]] == [task.classes[c] for c in np.argsort(-(rows @ unit[r]))[:5]]
+        c = p[r].argmax()
+        pull = (w[split.train, c] - p[split.train, c]) * (unit[split.train] @ unit[r])
+        assert [n["pull"] for n in one["pulled"]] == pytest.approx(np.sort(pull)[::-1][:8], abs=1e-4)
+    assert page.read_text().count("data:image/jpeg") >= 3 * 9
+    one, _ = run(capsys, "explain", "r.jsonl", "--item", found[0]["id"][:10], "--method", "kd+lp")
+    assert found[0]["id"] in one
+    assert "nearest images" in one
+    blind, _ = run(capsys, "explain", "r.jsonl", "--worst", "1", "--no-truth", "--json")
+    assert json.loads(blind)[0]["truth"] is None
+    _, err = run(capsys, "explain", "r.jsonl", code=2)
+    assert "--item ID" in err
+    _, err = run(capsys, "explain", "r.jsonl", "--item", "nowhere", code=2)
+    assert "no test image" in err
+
+
+def test_report_writes_a_page_with_images_and_diagnostics(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    run(capsys, "report", "r.jsonl", "--html", str(page), "--images", "12")
+    first = page.read_bytes()
+    assert first.count(b"data:image/jpeg") > 12
+    assert b"Students on the test rows" in first
+    assert len(first) < 1_000_000
+    run(capsys, "report", "r.jsonl", "--html", str(page), "--images", "12")
+    assert page.read_bytes() == first
+    _, err = run(capsys, "report", "r.jsonl", "--html", str(page), "--cache", str(tmp_path / "empty"))
+    assert "no images of" in err
+    assert b"data:image/jpeg" not in page.read_bytes()

@@ -35,10 +35,10 @@ class Subject:
     """Tensors over N rows. `labels` i[N] is None where ground truth may not be read (-1: a row without a label).
 
     `features` f[N, d]; `weak` name -> logits f[N, k]; `parts` name -> row numbers (`D_train`, `train`, `val`, `test`);
-    `folds` i[N], -1 outside the pool; `text` f[k, d]; `heads` name -> class weights f[k, d]; `students` name -> what it
-    says on the test rows; `spaces` name -> features f[N, e] of other encoders; `logit_scale` multiplies cosines with
-    `text`; `index` and `beside` are how neighbours are searched (`indexes.search`). Errors: `DataError` where lengths
-    differ.
+    `folds` i[N], -1 outside the pool; `text` f[k, d]; `heads` name -> class weights f[k, d], and `fitted` name -> their
+    probabilities f[N, k]; `students` name -> what it says on the test rows; `spaces` name -> features f[N, e] of other
+    encoders; `logit_scale` multiplies cosines with `text`; `index` and `beside` are how neighbours are searched
+    (`indexes.search`). Errors: `DataError` where lengths differ.
     """
 
     features: Tensor
@@ -51,6 +51,7 @@ class Subject:
     text: Tensor | None = None
     logit_scale: float = 100.0
     heads: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    fitted: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     students: Mapping[str, Said] = field(default_factory=dict[str, Said])
     spaces: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     index: str = "exact"
@@ -59,7 +60,7 @@ class Subject:
     def __post_init__(self) -> None:
         n = len(self.features)
         tables = {"labels": self.labels, "folds": self.folds, "ids": self.ids}
-        for name, one in {**tables, **self.weak, **self.spaces}.items():
+        for name, one in {**tables, **self.weak, **self.spaces, **self.fitted}.items():
             if one is not None and len(one) != n:
                 raise DataError(f"{name} has {len(one)} rows, the features {n}; they must match")
 

@@ -59,6 +59,7 @@ def subject_of(
     if results is not None:
         students = _students(task, results, of_part["test"], seed=seed, selection=selection)
     weights: dict[str, Tensor] = {}
+    fitted: dict[str, Tensor] = {}
     for path in heads:
         name = Path(path).stem
         head, theta, card = load_head(path)
@@ -68,8 +69,9 @@ def subject_of(
         made = classifier(head, theta)
         weights[name] = made.get_buffer("weight")
         with torch.no_grad():
-            z = made(x[torch.from_numpy(of_part["test"])]) / head.tau_s
-        students[name] = Said(rows=of_part["test"], labels=z.argmax(-1), probs=z.softmax(-1))
+            fitted[name] = (made(x) / head.tau_s).softmax(-1)
+        probs = fitted[name][torch.from_numpy(of_part["test"])]
+        students[name] = Said(rows=of_part["test"], labels=probs.argmax(-1), probs=probs)
     return Subject(
         features=x,
         classes=task.classes,
@@ -81,6 +83,7 @@ def subject_of(
         text=task.text,
         logit_scale=task.logit_scale,
         heads=weights,
+        fitted=fitted,
         students=students,
         spaces={name: _space(task, name) for name in spaces},
         index=index,
