@@ -1,4 +1,4 @@
-"""Learning-rate schedules: linear warm-up from 0, then constant, linear or cosine decay to 0."""
+"""Learning-rate schedules of heads and whole networks: a linear warm-up, then constant, linear, cosine or steps."""
 
 from __future__ import annotations
 
@@ -66,7 +66,56 @@ class Constant(Schedule):
         return np.ones_like(part)
 
 
-SCHEDULES: dict[str, type[Schedule]] = {"linear": Linear, "cosine": Cosine, "constant": Constant}
+@dataclass(frozen=True, kw_only=True)
+class Steps(Schedule):
+    """lr times `factor` at each of the parts of training that `at` lists, as in `steps(at='0.625, 0.75, 0.875')`.
+
+    start: the factor that warm-up begins at.
+    """
+
+    warmup: float = 0.0
+    at: str = "0.5, 0.75"
+    drop: float = 0.1
+    start: float = 0.0
+    limits: ClassVar[Limits] = {**Schedule.limits, "drop": "(0, 1)", "start": "[0, 1]"}
+
+    def factor(self, step: NDArray[np.int64], steps: int) -> NDArray[np.float64]:
+        w = math.ceil(self.warmup * steps - 1e-9)
+        return np.where(step < w, self.start + (1 - self.start) * step / max(w, 1), self.decay(step / max(steps, 1)))
+
+    def decay(self, part: NDArray[np.float64]) -> NDArray[np.float64]:
+        try:
+            parts = [float(one) for one in self.at.split(",")]
+        except ValueError:
+            raise SpecError(f"schedule steps: at={self.at!r} is no list of parts such as '0.5, 0.75'") from None
+        # 150 / 240 is not exact in binary
+        return self.drop ** sum((np.asarray(part) >= one - 1e-9).astype(np.float64) for one in parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmCosine(Schedule):
+    """timm's cosine without `warmup_prefix` (v0.6.12): the fall to `floor` counts from the first step, not from the end
+    of warm-up, which rises from `start`. Factors on lr, all three."""
+
+    start: float = 0.0
+    floor: float = 0.0
+    limits: ClassVar[Limits] = {**Schedule.limits, "start": "[0, 1]", "floor": "[0, 1]"}
+
+    def factor(self, step: NDArray[np.int64], steps: int) -> NDArray[np.float64]:
+        w = math.ceil(self.warmup * steps - 1e-9)
+        return np.where(step < w, self.start + (1 - self.start) * step / max(w, 1), self.decay(step / max(steps, 1)))
+
+    def decay(self, part: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.floor + (1 - self.floor) * 0.5 * (1 + np.cos(np.pi * part))
+
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    "linear": Linear,
+    "cosine": Cosine,
+    "constant": Constant,
+    "steps": Steps,
+    "timm_cosine": TimmCosine,
+}
 
 
 def make_schedule(schedule: str | Spec | Schedule) -> Schedule:
