@@ -89,7 +89,8 @@ class Steps(Schedule):
         except ValueError:
             raise SpecError(f"schedule steps: at={self.at!r} is no list of parts such as '0.5, 0.75'") from None
         # 150 / 240 is not exact in binary
-        return self.drop ** sum((np.asarray(part) >= one - 1e-9).astype(np.float64) for one in parts)
+        reached = np.stack([np.asarray(part) >= one - 1e-9 for one in parts])
+        return np.power(self.drop, reached.sum(0))
 
 
 @dataclass(frozen=True, kw_only=True)

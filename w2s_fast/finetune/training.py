@@ -74,7 +74,8 @@ class Training:
                 raise UsageError(f"training: {name} cannot be {value!r}{nearest(str(value), known)}")
         if (self.steps is None) == (self.epochs is None):
             raise UsageError("training: give either steps or epochs")
-        if min(self.batch_size, self.steps or 1, self.epochs or 1, self.accumulate) < 1 or not self.lr > 0:
+        length = self.epochs if self.steps is None else self.steps
+        if min(self.batch_size, length or 0, self.accumulate) < 1 or not self.lr > 0:
             raise UsageError("training: batch_size, steps, epochs, accumulate and lr must be positive")
         if not 0 <= self.ema < 1 or not 0 <= self.smoothing < 1 or not 0 < self.layer_decay <= 1:
             raise UsageError("training: ema and smoothing lie in [0, 1), layer_decay in (0, 1]")
