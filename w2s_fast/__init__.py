@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from w2s_fast.heads import export_classifier, load_head, save_head
     from w2s_fast.methods.fit import fit
     from w2s_fast.results.results import Results
-    from w2s_fast.store import open_bank, rows_of
-    from w2s_fast.tasks.extraction import extract_all as extract
+    from w2s_fast.store import rows_of
+    from w2s_fast.tasks.banks import open_bank
+    from w2s_fast.tasks.extraction import extract_all
     from w2s_fast.tasks.opening import open_task
     from w2s_fast.tasks.task import Task
 
@@ -27,10 +28,10 @@ _EXPORTS = {
     "Task": "w2s_fast.tasks.task:Task",
     "W2SError": "w2s_fast.core.errors:W2SError",
     "export_classifier": "w2s_fast.heads:export_classifier",
-    "extract": "w2s_fast.tasks.extraction:extract_all",
+    "extract_all": "w2s_fast.tasks.extraction:extract_all",
     "fit": "w2s_fast.methods.fit:fit",
     "load_head": "w2s_fast.heads:load_head",
-    "open_bank": "w2s_fast.store:open_bank",
+    "open_bank": "w2s_fast.tasks.banks:open_bank",
     "open_task": "w2s_fast.tasks.opening:open_task",
     "rows_of": "w2s_fast.store:rows_of",
     "save_head": "w2s_fast.heads:save_head",
@@ -42,7 +43,7 @@ __all__ = [
     "Task",
     "W2SError",
     "export_classifier",
-    "extract",
+    "extract_all",
     "fit",
     "load_head",
     "open_bank",

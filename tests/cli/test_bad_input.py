@@ -72,7 +72,7 @@ def test_wrong_names_and_places(said: Said, argv: list[str], status: int, words:
         ("local:/no/such/dir", "/no/such/dir"),
         ("weak:nobody", "w2s-fast weak"),
         ("drawn:cnn", "w2s-fast weak"),
-        ("open_clip:ViT-B-32/openai", "open_clip:ViT-B-32/@"),
+        ("open_clip:ViT-B-32/openai", "open_clip:ViT-B-32/openai@"),
     ],
 )
 def test_models_that_cannot_be_had(said: Said, pictures: Path, model: str, words: str) -> None:

@@ -69,3 +69,11 @@ def test_tests_have_names_of_their_own() -> None:
     """Without packages pytest takes two files of one name for the same module."""
     files = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(set(files)) == sorted(files)
+
+
+def test_no_public_name_is_hidden_by_a_package_of_its_name() -> None:
+    """`w2s.NAME` would be the package `w2s_fast.NAME` as soon as something imports that."""
+    import w2s_fast
+
+    rooms = {path.name for path in (ROOT / "w2s_fast").iterdir() if path.is_dir()}
+    assert not rooms & set(w2s_fast.__all__)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.main import get_command
 from w2s_fast_cli.output import speed
 
+import w2s_fast as w2s
 from w2s_fast.backbones import parse_model
-from w2s_fast.core.errors import DataError, UsageError
+from w2s_fast.core.errors import BankMissing, DataError, UsageError
 from w2s_fast.data import open_manifest
+from w2s_fast.extract.options import ExtractOptions
+from w2s_fast.store import files
+from w2s_fast.tasks.opening import prepare
 
 SPAWNED = """
 import multiprocessing, sys
@@ -109,6 +116,35 @@ def test_a_label_in_quotes_is_a_label(label: object, said: str | None, tmp_path:
     else:
         with pytest.raises(DataError, match=said):
             open_manifest(f"wds:{path}")
+
+
+def test_a_bank_is_opened_by_the_names_that_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photographs(tmp_path / "p")
+    monkeypatch.chdir(tmp_path)
+    name, options = "imagefolder:p", ExtractOptions(random_weights=True)
+    [made, *_] = w2s.extract_all([name], ["timm:test_vit"], options=options)
+    bank = w2s.open_bank("timm:test_vit", name, options=options)
+    assert bank.key == made["key"] and bank.rows == 4
+    assert np.array_equal(w2s.rows_of(bank, bank.ids[::-1]), [3, 2, 1, 0])
+    with pytest.raises(BankMissing, match="w2s-fast extract"):
+        w2s.open_bank("timm:test_vit", name)
+
+
+def test_a_cache_that_may_not_be_written_serves_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same images under another path: their bank is there, though no reference can be."""
+    photographs(tmp_path / "here")
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    cache, options = tmp_path / "cache", ExtractOptions(random_weights=True)
+    [made, *_] = w2s.extract_all([f"imagefolder:{tmp_path / 'here'}"], ["timm:test_vit"], options=options, cache=cache)
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for operation in ("write", "rename", "link", "unlink", "mkdir"):
+        monkeypatch.setattr(files, operation, refused)
+    manifest = open_manifest(f"imagefolder:{tmp_path / 'there'}")
+    banks = prepare(manifest, ["timm:test_vit"], data=manifest.name, options=options, cache=cache)
+    assert banks["timm:test_vit"].key == made["key"]
 
 
 def test_a_supervisor_s_bare_name_is_told_how_to_write_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,10 +42,13 @@ def write_ref(
 ) -> Ref:
     """Point (model, data, options) to a bank, replacing an older reference; CacheError if one of `weights` is missing.
 
-    `weights` are all local files that enter the key; a folder among them is watched for what is added or removed.
+    `weights` are all local files that enter the key; a folder among them is watched for what is added or removed. A
+    cache that may not be written (another's, on a file system mounted so) keeps no reference: the bank is found by its
+    key, and the next to ask looks for it again.
     """
     chosen = cast("dict[str, Any]", plain(dict(options or {}), "options"))
     path = layout.ref_file(cache, model, data, chosen)
+    ref: Ref | None = None
     try:
         seen = tuple(watched(w) for w in weights)
         ref = Ref(model=model, data=data, options=chosen, key=key, rows_digest=rows_digest, weights=seen)
@@ -54,6 +58,8 @@ def write_ref(
         files.put(path, _to_bytes(ref))
         mirror.push_file(path, cache_root(cache), replace=True)
     except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and ref is not None:
+            return ref
         raise CacheError(
             f"the reference of {model} on {data} cannot be written: {error.filename or path}: "
             f"{error.strerror or error}; free space or permit writing, and run the same command again"

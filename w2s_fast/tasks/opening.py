@@ -22,7 +22,7 @@ from w2s_fast.core.templates import DEFAULT_TEMPLATE
 from w2s_fast.data import canonical, open_manifest
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.splits import halves
-from w2s_fast.store.bank import Bank, open_bank, rows_of
+from w2s_fast.store.bank import Bank, open_bank, open_key, rows_of
 from w2s_fast.store.layout import bank_dir
 from w2s_fast.store.refs import read_ref
 from w2s_fast.tasks import supervisors
@@ -172,9 +172,10 @@ def prepare(
 
         if say is not None:
             say(f"{data}: extracting {', '.join(missing)} ({len(manifest.ids)} images)")
-        extract(manifest, [names[m] for m in missing], data=data, options=options, cache=root, on_progress=on_progress)
-        for model in missing:
-            banks[model] = open_bank(names[model], data, cache=root, options=_in_key(options))
+        asked = [names[m] for m in missing]
+        made = extract(manifest, asked, data=data, options=options, cache=root, on_progress=on_progress)
+        # by key: a cache that cannot be written has no reference to a bank that it holds
+        banks |= {model: open_key(done.key, cache=root) for model, done in zip(missing, made, strict=True)}
     return banks
 
 
@@ -243,8 +244,7 @@ def _text(
             if reason is not None:
                 return None, f"n/a: {reason}", 100.0, None
             say(f"{strong}: encoding {len(manifest.classes)} class names")
-            extract_text(strong, prompts, options=options, cache=root)
-            bank = open_bank(strong, prompts.name, cache=root, options=_in_key(options))
+            bank = open_key(extract_text(strong, prompts, options=options, cache=root).key, cache=root)
     except MissingText as error:
         return None, f"n/a: {error}", 100.0, None
     return bank.features(), None, float(bank.ingredients["logit_scale"]), bank.key
