@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 
 from w2s_fast.backbones.drawn_cnn import DrawnCNN
 from w2s_fast.core.errors import DataError, TrainError, UsageError
+from w2s_fast.core.schedule import make_schedule
 from w2s_fast.data import drawn
 from w2s_fast.finetune.weak import DRAWN_RECIPE, FINETUNE_RECIPE, WeakRecipe, augmented, fit_supervisor, seeded
 
@@ -191,3 +193,13 @@ def test_small_sets_get_small_batches():
     assert [FINETUNE_RECIPE.batch_of(n) for n in (3, 100, 899, 100_000)] == [16, 16, 56, 512]
     assert FINETUNE_RECIPE.total_steps(100_000) == 3 * 196 and FINETUNE_RECIPE.total_steps(899) == 100
     assert DRAWN_RECIPE.batch_of(640) == 32 and DRAWN_RECIPE.total_steps(640) == 1600
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("warmup", [0.0, 0.07, 0.1, 1 / 3])
+def test_networks_and_heads_have_one_schedule(schedule: Any, warmup: float) -> None:
+    recipe = WeakRecipe(batch_size=32, lr=2.0, steps=100, schedule=schedule, warmup=warmup)
+    factors = make_schedule(f"{schedule}(warmup={warmup})").factor(np.arange(100), 100)
+    assert [recipe.lr_at(step, 100) for step in range(100)] == (2.0 * factors).tolist()
+    if warmup == 0.07:
+        assert recipe.lr_at(6, 100) < recipe.lr_at(7, 100) == 2.0, "seven steps of warm-up, not eight"

@@ -64,14 +64,14 @@ def test_only_keys_learn_and_only_where_tuned(tune):
     z, back = forward(head, theta, x, 1)
     dz = torch.randn(z.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     grads = back(dz)
-    assert not grads["values"].any() and not grads["classes"].any()
+    assert set(grads) == ({"keys"} if tune else set())
     keys = theta["keys"][0].clone().requires_grad_(True)
     near = torch.exp(-5.5 * (1 - x @ keys.T))
     text = torch.nn.functional.normalize(world.text.double(), dim=-1)
     own = x @ text.T + 0.2 * near @ theta["values"][0]
     assert torch.allclose(z[0], own, atol=1e-6)
     own.backward(dz[0])
-    assert torch.allclose(grads["keys"][0], keys.grad if tune else torch.zeros_like(keys), atol=1e-7)
+    assert not tune or torch.allclose(grads["keys"][0], keys.grad, atol=1e-7)
 
 
 def test_what_it_needs_is_told():

@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy, pad
 
 from w2s_fast.core.errors import DataError, TrainError, UsageError, nearest
+from w2s_fast.core.schedule import SCHEDULES
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -70,12 +71,8 @@ class WeakRecipe:
 
     def lr_at(self, step: int, steps: int) -> float:
         """The learning rate of step 0 <= `step` < `steps`; the first step of a warm-up has rate 0."""
-        warm = math.ceil(self.warmup * steps)
-        if step < warm:
-            return self.lr * step / warm
-        done = (step - warm) / max(1, steps - warm)
-        falls = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 + 0.5 * math.cos(math.pi * done)}
-        return self.lr * falls[self.schedule]
+        schedule = SCHEDULES[self.schedule](warmup=self.warmup)
+        return self.lr * float(schedule.factor(np.array([step]), steps)[0])
 
 
 DRAWN_RECIPE = WeakRecipe(batch_size=32, lr=3e-3, steps=1600, schedule="cosine", warmup=0.05)

@@ -28,7 +28,7 @@ class Adapter(Head):
     `torch.rand` in single precision with a CPU generator of the run seed.
 
     init: class rows as `starts.class_rows` has them (but for `random`), of unit length. They move only with
-    `tune_classes`, and weight decay leaves them alone. rank 0 is d / 4.
+    `tune_classes`, and then weight decay leaves them alone. rank 0 is d / 4.
     """
 
     tau_s: float = 0.05
@@ -53,6 +53,9 @@ class Adapter(Head):
     equation: ClassVar[str] = "z_i = <unit(x_hat + s U V x_hat), t_i>, or CLIP-Adapter's two ReLUs"
     source: ClassVar[str] = "Gao et al. 2021, CLIP-Adapter (arXiv 2110.04544); the residual form is a low-rank one"
 
+    def fixed(self) -> frozenset[str]:
+        return frozenset(() if self.tune_classes else ("classes",))
+
     def init(self, start: Start, *, seed: int, x: Features, rows: Tensor, supervision: WeakLabels) -> Theta:
         rank = self.rank or max(1, start.d // REDUCTION)
         if rank > start.d:
@@ -71,8 +74,7 @@ class Adapter(Head):
         }
 
     def weights(self, theta: Theta) -> tuple[Tensor, Tensor | None]:
-        classes = theta["classes"]
-        return unit(classes if self.tune_classes else classes.detach()), None
+        return unit(theta["classes"]), None
 
     def features(self, theta: Theta, x: Tensor) -> Tensor:
         inner = x @ theta["down"].mT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -72,8 +72,8 @@ class Head:
 
     tau_s: the temperature that a loss takes where it sets none. unit_x: rows of x are normalised. x_scale multiplies
     them; raw features are unit_x=False, x_scale=1. `starting` names fields that only `init` reads: heads that differ in
-    no other field may be stacked. `undecayed` names parameters that weight decay leaves alone. `needs_tower`: `bind`
-    wants the text tower itself, not only its features.
+    no other field may be stacked. `undecayed` names parameters that weight decay leaves alone, `fixed()` those that no
+    optimiser ever sees. `needs_tower`: `bind` wants the text tower itself, not only its features.
     `arguments` says what specs call a field.
     """
 
@@ -94,6 +94,10 @@ class Head:
     source: ClassVar[str] = ""
     verified: ClassVar[bool] = True
 
+    def fixed(self) -> frozenset[str]:
+        """Names of parameters that stay as `init` made them, whatever solver and weight decay."""
+        return frozenset()
+
     def bind(self: H, start: Start) -> H:
         """A copy that holds what stays frozen during training (tokens, tower, text); here the head itself."""
         return self
@@ -106,23 +110,22 @@ class Head:
         """W f[*r, k, d] and b f[*r, k] or None; without the lead where theta does not enter."""
         raise NotImplementedError
 
+    def leaves(self, theta: Theta) -> Theta:
+        """The parameters as leaves of a graph, those that are not `fixed` with a gradient."""
+        fixed = self.fixed()
+        return {name: p.detach().requires_grad_(name not in fixed) for name, p in theta.items()}
+
     def vjp(self, theta: Theta) -> tuple[Tensor, Tensor | None, Pull]:
         """`weights`, and the function that pulls (dW, db) back to the parameters; here by autograd."""
         with torch.enable_grad():
-            leaves = {name: p.detach().requires_grad_(True) for name, p in theta.items()}
+            leaves = self.leaves(theta)
             w, b = self.weights(leaves)
 
         def pull(dw: Tensor, db: Tensor | None) -> Theta:
             used = [(w, dw)] if w.requires_grad else []
             if b is not None and db is not None and b.requires_grad:
                 used.append((b, db))
-            if not used:
-                return {name: torch.zeros_like(p) for name, p in theta.items()}
-            outputs, grads = zip(*used, strict=True)
-            found = torch.autograd.grad(
-                outputs, list(leaves.values()), grads, allow_unused=True, materialize_grads=True
-            )
-            return dict(zip(leaves, found, strict=True))
+            return gradients(leaves, *zip(*used, strict=True)) if used else gradients(leaves)
 
         return w.detach(), None if b is None else b.detach(), pull
 
@@ -138,6 +141,15 @@ class Head:
             if isinstance(value, bool | int | float | str) and value != f.default:
                 args[argument_of(type(self), f.name)] = value
         return Spec(name=self.name or type(self).__name__, args=args)
+
+
+def gradients(leaves: Theta, outputs: Sequence[Tensor] = (), grads: Sequence[Tensor] = ()) -> Theta:
+    """The gradient of every leaf that wants one from those of `outputs`; zero where it does not enter them."""
+    wanted = {name: p for name, p in leaves.items() if p.requires_grad}
+    if not outputs or not wanted:
+        return {name: torch.zeros_like(p) for name, p in wanted.items()}
+    found = torch.autograd.grad(outputs, list(wanted.values()), grads, allow_unused=True, materialize_grads=True)
+    return dict(zip(wanted, found, strict=True))
 
 
 def unit(x: Tensor) -> Tensor:

@@ -42,7 +42,6 @@ class Tip(Head):
     max_stack: ClassVar[int | None] = 1
     default_lr: ClassVar[float] = 1e-3
     starting: ClassVar[frozenset[str]] = frozenset({"tau_s", "init_from", "shots", "values", "choose"})
-    undecayed: ClassVar[frozenset[str]] = frozenset({"values", "classes"})
     limits: ClassVar[Limits] = {
         **Head.limits,
         "init_from": tuple(start for start in STARTS if start != "random"),
@@ -55,6 +54,9 @@ class Tip(Head):
     name: ClassVar[str] = "tip"
     equation: ClassVar[str] = "z = <x_hat, t> + alpha / 100 exp(-beta (1 - <x_hat, keys>)) values"
     source: ClassVar[str] = "Zhang et al. 2022, Tip-Adapter and Tip-Adapter-F (arXiv 2111.03930)"
+
+    def fixed(self) -> frozenset[str]:
+        return frozenset({"values", "classes"} if self.tune else {"keys", "values", "classes"})
 
     def init(self, start: Start, *, seed: int, x: Features, rows: Tensor, supervision: WeakLabels) -> Theta:
         classes = class_rows(self.init_from, start, head=self.name, seed=seed, x=x, rows=rows, supervision=supervision)
@@ -86,9 +88,7 @@ class Tip(Head):
         return rows[by_class[rank < self.shots].sort().values.to(rows.device)]
 
     def weights(self, theta: Theta) -> tuple[Tensor, Tensor | None]:
-        classes, values = theta["classes"].detach(), theta["values"].detach()
-        return torch.cat([unit(classes), values.mT * (self.alpha / CLIP_SCALE)], dim=-1), None
+        return torch.cat([unit(theta["classes"]), theta["values"].mT * (self.alpha / CLIP_SCALE)], dim=-1), None
 
     def features(self, theta: Theta, x: Tensor) -> Tensor:
-        keys = theta["keys"] if self.tune else theta["keys"].detach()
-        return torch.cat([x, torch.exp(self.beta * (x @ keys.mT - 1))], dim=-1)
+        return torch.cat([x, torch.exp(self.beta * (x @ theta["keys"].mT - 1))], dim=-1)

@@ -33,9 +33,9 @@ class Stack:
         self.head = self.setups[0].head
         self.x = context.shaped[shape_of(self.head)]
         self.theta = self._start()
-        self.state = {
-            name: {slot: torch.zeros_like(p) for slot in self.setups[0].solver.slots} for name, p in self.theta.items()
-        }
+        self.moving = tuple(name for name in self.theta if name not in self.head.fixed())
+        slots = self.setups[0].solver.slots
+        self.state = {name: {slot: torch.zeros_like(self.theta[name]) for slot in slots} for name in self.moving}
         self._arrange(None)
 
     @property
@@ -90,7 +90,8 @@ class Stack:
         active = layout.active[step] if layout.active is not None and layout.idle[step] else None
         numbers = layout.numbers(step)
         solver = self.setups[0].solver
-        for name, p in self.theta.items():
+        for name in self.moving:
+            p = self.theta[name]
             kept = {**numbers, **solver.undecayed} if name in self.head.undecayed else numbers
             solver.update(p, grads_of[name], self.state[name], kept, active)
         for part, grads, own, batch in later:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from w2s_fast.core.protocols import Theta
-from w2s_fast.heads.head import Head
+from w2s_fast.heads.head import Head, gradients
 from w2s_fast.train.gemm import logits, outer
 
 Back = Callable[[Tensor], Theta]
-"""dz f[R, b, k] -> gradient of every parameter."""
+"""dz f[R, b, k] -> gradient of every parameter that is not fixed."""
 
 
 def is_linear_in_x(head: Head) -> bool:
@@ -51,14 +51,11 @@ def forward(head: Head, theta: Theta, x: Tensor, runs: int) -> tuple[Tensor, Bac
         return z, back
 
     with torch.enable_grad():
-        leaves = {name: p.detach().requires_grad_(True) for name, p in theta.items()}
+        leaves = head.leaves(theta)
         z = logits_of(head, leaves, x, runs)
 
     def through(dz: Tensor) -> Theta:
-        if not z.requires_grad:
-            return {name: torch.zeros_like(p) for name, p in theta.items()}
-        found = torch.autograd.grad(z, list(leaves.values()), dz, allow_unused=True, materialize_grads=True)
-        return dict(zip(leaves, found, strict=True))
+        return gradients(leaves, [z], [dz]) if z.requires_grad else gradients(leaves)
 
     return z.detach(), through
 

@@ -52,7 +52,7 @@ class LbfgsStack(Stack):
         assert isinstance(solver, Lbfgs)
         t = torch.full((1, 1, 1), epoch / setup.run.epochs, dtype=context.dtype, device=context.device)
         objective, mean, slope = self._measure(t)
-        steepest = float(torch.stack([g.abs().max() for g in slope.values()]).max())
+        steepest = max((float(g.abs().max()) for g in slope.values()), default=0.0)
         if not math.isfinite(objective + steepest):
             mean = math.nan
         elif steepest > solver.tolerance:
@@ -71,7 +71,7 @@ class LbfgsStack(Stack):
 
     def _minimise(self, solver: Lbfgs, t: Tensor) -> bool:
         """Move the parameters; False where the objective leaves all bounds, with the parameters somewhere there."""
-        leaves = {name: p.detach() for name, p in self.theta.items()}
+        leaves = {name: self.theta[name].detach() for name in self.moving}
         optimiser = torch.optim.LBFGS(
             list(leaves.values()),
             max_iter=solver.iterations,
@@ -105,7 +105,7 @@ class LbfgsStack(Stack):
         """Mean loss with weight decay, without it, and the gradient of the first."""
         run, inverse = self.setups[0].run, 1 / self.setups[0].n_train
         total = torch.zeros((), dtype=torch.float64, device=self.context.device)
-        slope = {name: torch.zeros_like(p) for name, p in self.theta.items()}
+        slope = {name: torch.zeros_like(self.theta[name]) for name in self.moving}
         with single_precision(self.context.precision, self.context.device):
             for x, batch in self._chunks(t):
                 z, back = forward(self.head, self.theta, x, 1)
@@ -115,7 +115,8 @@ class LbfgsStack(Stack):
                     slope[name] += g
         mean = total * inverse
         objective = mean.clone()
-        for name, p in self.theta.items():
+        for name in self.moving:
+            p = self.theta[name]
             if run.weight_decay and name not in self.head.undecayed:
                 objective += run.weight_decay / 2 * p.square().sum(dtype=torch.float64)
                 slope[name].add_(p, alpha=run.weight_decay)
