@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -91,6 +91,60 @@ class Row(TypedDict, total=False):
     preds: str | None
     code: str
     note: str | None
+
+
+MADE_BY_TRUTH: dict[str, bool] = {
+    "schema": False, "run_id": False, "question": False, "asked": False, "role": False, "measured_by": True,
+    "status": False, "data": False, "domain": False, "weak": False, "weak_seed": False, "strong": False,
+    "method": False, "head": False, "loss": False, "loss_resolved": False, "init": False, "init_norm": False,
+    "feat_scale": False, "template": False, "supervision": False, "reads_truth": False, "verified": False,
+    "transductive": False, "stages": False, "seed": False, "split_seed": False, "selection": False,
+    "selected_epoch": False, "agree_val": False, "acc_val": True, "acc_weak": True, "acc_zero_shot": True,
+    "acc_fusion": True, "acc_w2s": True, "acc_w2s_pool": True, "acc_ceiling": True, "acc_ceiling_best": True,
+    "pgr": True, "pgr_best": True, "pgr_zs": True, "pgr_flag": True, "agreement": False, "agree_right": True,
+    "agree_wrong": True, "n_train": False, "n_test": False, "optimizer": False, "schedule": False, "lr": False,
+    "warmup": False, "weight_decay": False, "epochs": False, "batch_size": False, "order": False, "tau_s": False,
+    "tau_w": False, "precision": False, "device": False, "seconds": False, "seconds_load": False,
+    "seconds_compile": False, "seconds_fit": False, "seconds_evaluate": False, "stack": False, "split": False,
+    "split_hash": False, "truth_digest": False, "feature_key": False, "weak_key": False, "text_key": False,
+    "preds": False, "code": False, "note": False,
+}  # fmt: skip
+"""Per key of a row, whether ground truth of the pool made its value (ids and digests over labels tell nothing)."""
+STAGE_MADE_BY_TRUTH: dict[str, bool] = {
+    "stage": False, "level": False, "member": False, "encoder": False, "teachers": False, "weights": False,
+    "learned": False, "n_kept": False, "keep_rate": False, "epochs": False, "diagonal": False, "weight": True,
+    "acc_assign": True, "acc_discarded": True, "acc_labels": True, "acc_member": True, "acc_mixture": True,
+    "acc_refined": True, "acc_relabelled": True, "acc_student": True, "acc_teacher": True, "acc_teachers": True,
+    "acc_test": True, "acc_train": True, "acc_vote": True, "acc_weak": True, "acc_weighted_d_train": True,
+    "precision_kept": True, "recall_kept": True, "recall_weak_labels": True,
+}  # fmt: skip
+"""The same for the records of `stages`."""
+TRUTH_SELECTIONS = ("oracle", "test_best")
+"""Selections that ground truth makes: of their rows nothing may be seen where it is hidden."""
+
+
+def without_truth(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Rows as they may be seen where ground truth is hidden: only keys that are declared free of it, unknown ones never.
+
+    Rows of ceilings, of students that were shown ground truth, and of selections that it makes are left out whole.
+    """
+    return [
+        {
+            key: [_free(stage, STAGE_MADE_BY_TRUTH) for stage in value] if key == "stages" and value else value
+            for key, value in _free(row, MADE_BY_TRUTH).items()
+        }
+        for row in rows
+        if not reads_truth(row) and row.get("selection") not in TRUTH_SELECTIONS
+    ]
+
+
+def reads_truth(row: Row) -> bool:
+    """Whether the fit of a row was shown ground truth."""
+    return bool(row.get("reads_truth", row.get("supervision") == "gt"))
+
+
+def _free(record: Mapping[str, Any], made_by_truth: Mapping[str, bool]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if made_by_truth.get(key) is False}
 
 
 def clean(value: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from w2s_fast.core.hashing import digest_json, number_repeats
-from w2s_fast.core.rows import Row
+from w2s_fast.core.rows import Row, reads_truth
 from w2s_fast.results.summary.systems import Run
 
 CEILING = "ceiling"
@@ -172,11 +172,6 @@ def is_ceiling(row: Row) -> bool:
     """Whether a row is of a ceiling; files from before rows said their role have it in the method's name."""
     role = row.get("role")
     return role == CEILING if role else str(row.get("method")).split("+")[0] == CEILING
-
-
-def reads_truth(row: Row) -> bool:
-    """Whether the fit of a row was shown ground truth."""
-    return bool(row.get("reads_truth", row.get("supervision") == "gt"))
 
 
 def configuration(row: Row) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from w2s_fast.core.errors import DataError
 from w2s_fast.core.hashing import digest_json
-from w2s_fast.core.rows import Row
+from w2s_fast.core.rows import Row, reads_truth
 from w2s_fast.results.summary.domain import (
     SUPERVISIONS,
     Domain,
@@ -17,7 +17,6 @@ from w2s_fast.results.summary.domain import (
     configuration,
     domains,
     group_of,
-    reads_truth,
 )
 from w2s_fast.results.summary.systems import Run, Systems
 
