@@ -52,14 +52,15 @@ def sweep(
     Example: w2s-fast sweep grid.toml --dry-run
     """
     from w2s_fast.core.errors import UsageError
+    from w2s_fast.core.rows import TRUTH_SELECTIONS, without_truth
     from w2s_fast.studies.dry_run import Group, Missing
     from w2s_fast.studies.dry_run import dry_run as outlined
-    from w2s_fast.studies.sweep import HIDDEN, Sweep, without_truth
+    from w2s_fast.studies.sweep import Sweep
 
     say = Output(json=json, quiet=quiet)
     asked = Sweep.read(file)
     o.check_selection(selection)
-    if not reveal and selection in HIDDEN:
+    if not reveal and selection in TRUTH_SELECTIONS:
         raise UsageError(f"--selection {selection} is made by ground truth; use last or weak_val, or add --reveal")
     if not reveal and "gt" in asked.supervision and not dry_run:
         raise UsageError("supervision = 'gt' trains on ground truth, and nothing else can be shown of it; add --reveal")
@@ -121,7 +122,8 @@ def _show_groups(say: Output, groups: Sequence[Group]) -> None:
 
 
 def _show_agreement(say: Output, results: Results, selection: str) -> None:
-    from w2s_fast.studies.sweep import agreements, reads_truth
+    from w2s_fast.core.rows import reads_truth
+    from w2s_fast.studies.sweep import agreements
 
     found = agreements(results.rows, selection=selection)
     pairs = len({(one.strong, one.weak) for one in found}) > 1

@@ -81,7 +81,7 @@ def test_json_hides_truth_and_the_file_does_not(said: Said, grid: Path, tmp_path
     hidden = {key for row in whole for key in row} - {key for line in lines for key in line}
     assert hidden == {
         "acc_weak", "acc_zero_shot", "acc_fusion", "acc_w2s", "acc_w2s_pool", "acc_ceiling", "acc_ceiling_best",
-        "acc_val", "pgr", "pgr_best", "pgr_zs", "pgr_flag", "agree_right", "agree_wrong",
+        "acc_val", "measured_by", "pgr", "pgr_best", "pgr_zs", "pgr_flag", "agree_right", "agree_wrong",
     }  # fmt: skip
     code, shown, _ = said("sweep", grid, "--out", out, "--json", "-q", "--reveal")
     assert code == 0 and shown == out.read_text()[-len(shown) :] and '"acc_w2s": 0' in shown

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from w2s_fast.core.errors import DataError
-from w2s_fast.core.rows import Row, append, clean, dump, read
+from w2s_fast.core.rows import MADE_BY_TRUTH, Row, append, clean, dump, read, without_truth
 
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
@@ -123,3 +123,15 @@ def test_writers_do_not_interleave(tmp_path: Path) -> None:
     for writer in writers:
         writer.join()
     assert sorted(row["run_id"] for row in read(path)) == sorted(f"{name}{n}" for name in "abcd" for n in range(25))
+
+
+def test_every_key_says_whether_ground_truth_made_it_and_unknown_ones_are_hidden() -> None:
+    assert set(MADE_BY_TRUTH) == set(Row.__annotations__)
+    row: dict[str, object] = dict.fromkeys(Row.__annotations__, 1) | {"reads_truth": False, "selection": "last"}
+    row |= {"stages": [{"stage": "A", "acc_weak": 0.5, "f1": 0.5, "keep_rate": 1.0}]}
+    row |= dict.fromkeys(("balanced_acc", "ece", "f1", "nll", "top5"), 0.5)
+    [shown] = without_truth([row])  # type: ignore[list-item]
+    assert set(shown) == {key for key, made in MADE_BY_TRUTH.items() if not made}
+    assert shown["stages"] == [{"stage": "A", "keep_rate": 1.0}]
+    for selection in ("oracle", "test_best"):
+        assert without_truth([{**row, "selection": selection}]) == []  # type: ignore[list-item]

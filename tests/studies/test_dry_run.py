@@ -8,6 +8,7 @@ import pytest
 from worlds import gaussian_task
 
 from w2s_fast.core.errors import DataError, TrainError, UsageError
+from w2s_fast.core.rows import without_truth
 from w2s_fast.data import open_manifest
 from w2s_fast.data.splits import split
 from w2s_fast.methods import run as fitting
@@ -16,7 +17,7 @@ from w2s_fast.results.results import Results
 from w2s_fast.studies import dry_run as outlines
 from w2s_fast.studies.dry_run import Group, Missing, dry_run, totals
 from w2s_fast.studies.study import Study
-from w2s_fast.studies.sweep import Sweep, agreements, without_truth
+from w2s_fast.studies.sweep import Sweep, agreements
 from w2s_fast.tasks.task import Task
 
 SHORT: dict[str, Any] = {"epochs": 2, "batch_size": 64, "device": "cpu"}

@@ -13,6 +13,7 @@ from cases import QUICK
 import w2s_fast as w2s
 from w2s_fast import supervisions
 from w2s_fast.core.errors import TrainError, UsageError
+from w2s_fast.core.rows import STAGE_MADE_BY_TRUTH, without_truth
 from w2s_fast.studies.study import Study
 from w2s_fast.supervisions.context import Context
 from w2s_fast.supervisions.fit_request import FitRequest, FitRequests
@@ -79,6 +80,14 @@ def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(a, b, strict=True))
 
 
+def shown(results: w2s.Results) -> list[dict[str, Any]]:
+    """What is seen of rows without ground truth, but for digests over the labels and what was measured in time."""
+    digests = {"run_id", "question", "asked", "truth_digest", "preds"}
+    rows = without_truth(results.rows)
+    assert all(set(stage) <= set(STAGE_MADE_BY_TRUTH) for row in results.rows for stage in row["stages"] or ())
+    return [{k: v for k, v in row.items() if k not in digests and not k.startswith("seconds")} for row in rows]
+
+
 @pytest.mark.parametrize("spec", [v for name in supervisions.names() for v in VARIANTS.get(name, (name,))])
 def test_rows_say_what_a_student_has_seen(spec: str) -> None:
     """`fusion` learns nothing, so nothing can change it but its inputs."""
@@ -87,8 +96,9 @@ def test_rows_say_what_a_student_has_seen(spec: str) -> None:
     rng = np.random.default_rng(1)
     labels = task.manifest.labels.copy()
     labels[split.pool] = rng.integers(0, 4, len(split.pool))
-    _, other_truth = student(with_labels(task, labels), spec)
+    relabelled, other_truth = student(with_labels(task, labels), spec)
     assert {row["reads_truth"] for row in results.rows} == {not same(theta, other_truth)}
+    assert shown(results) == shown(relabelled), "what is shown without ground truth does not change with it"
     test = torch.from_numpy(split.test)
     x, weak = task.features.clone(), {s: z.clone() for s, z in task.weak_logits.items()}
     x[test] += torch.randn(len(test), x.shape[1], generator=torch.Generator().manual_seed(2))

@@ -13,12 +13,12 @@ from torch import nn
 import w2s_fast as w2s
 from w2s_fast import supervisions
 from w2s_fast.core.errors import DataError, SpecError, UsageError
+from w2s_fast.core.rows import without_truth
 from w2s_fast.core.specs import Spec
 from w2s_fast.losses import Supervision
 from w2s_fast.methods import plan as planning
 from w2s_fast.methods import run
 from w2s_fast.methods.resolve import resolve
-from w2s_fast.studies.sweep import without_truth
 from w2s_fast.supervisions.context import Context
 from w2s_fast.supervisions.fit_request import FitRequest, FitRequests, Student
 from w2s_fast.supervisions.strategy import Strategy

@@ -112,7 +112,8 @@ MADE_BY_TRUTH: dict[str, bool] = {
 """Per key of a row, whether ground truth of the pool made its value (ids and digests over labels tell nothing)."""
 STAGE_MADE_BY_TRUTH: dict[str, bool] = {
     "stage": False, "level": False, "member": False, "encoder": False, "teachers": False, "weights": False,
-    "learned": False, "n_kept": False, "keep_rate": False, "epochs": False, "diagonal": False, "weight": True,
+    "learned": False, "link": False, "n_hard": False, "confidence_from": False, "overlap_from": False,
+    "n_kept": False, "keep_rate": False, "epochs": False, "diagonal": False, "weight": True,
     "acc_assign": True, "acc_discarded": True, "acc_labels": True, "acc_member": True, "acc_mixture": True,
     "acc_refined": True, "acc_relabelled": True, "acc_student": True, "acc_teacher": True, "acc_teachers": True,
     "acc_test": True, "acc_train": True, "acc_vote": True, "acc_weak": True, "acc_weighted_d_train": True,
@@ -124,7 +125,7 @@ TRUTH_SELECTIONS = ("oracle", "test_best")
 
 
 def without_truth(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Rows as they may be seen where ground truth is hidden: only keys that are declared free of it, unknown ones never.
+    """Rows as they may be seen where ground truth is hidden: keys that are declared free of it, and no unknown one.
 
     Rows of ceilings, of students that were shown ground truth, and of selections that it makes are left out whole.
     """

@@ -11,16 +11,11 @@ from typing import Any
 import numpy as np
 
 from w2s_fast.core.errors import UsageError, nearest
-from w2s_fast.core.rows import Row
+from w2s_fast.core.rows import Row, reads_truth
 from w2s_fast.core.settings import Settings
 from w2s_fast.extract.options import ExtractOptions
 from w2s_fast.methods.grid import HEAD_PARAMETERS, LOSS_PARAMETERS, grid_of
 from w2s_fast.studies.study import Study
-
-TRUTH = ("acc_", "pgr", "agree_right", "agree_wrong", "precision_", "recall_")
-"""What keys of a row, or of its stages, begin with whose value was computed from ground truth."""
-HIDDEN = ("oracle", "test_best")
-"""Selections that ground truth makes."""
 
 SHIPPED = Path(__file__).parent / "sweeps"
 
@@ -167,11 +162,6 @@ class Agreement:
     diverged: int
 
 
-def reads_truth(row: Row) -> bool:
-    """Whether the fit of a row was shown ground truth."""
-    return bool(row.get("reads_truth", row.get("supervision") == "gt"))
-
-
 def agreements(rows: Iterable[Row], *, selection: str = "last") -> list[Agreement]:
     """One line per configuration, in the order of the rows; runs on ground truth (ceilings) are left out."""
     found: dict[tuple[str, str, str], list[Row]] = {}
@@ -194,20 +184,3 @@ def _agreement(key: tuple[str, str, str], rows: Sequence[Row]) -> Agreement:
         data_sets=len({row.get("data") for row in rows}),
         diverged=sum(row.get("status") != "ok" for row in rows),
     )
-
-
-def without_truth(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Rows without what ground truth made: ceilings, the selections it chooses, accuracies, PGR, agreement by truth."""
-    return [
-        {
-            key: [_untold(stage) for stage in value] if key == "stages" and value else value  # type: ignore[union-attr]
-            for key, value in row.items()
-            if not key.startswith(TRUTH)
-        }
-        for row in rows
-        if not reads_truth(row) and row.get("selection") not in HIDDEN
-    ]
-
-
-def _untold(stage: Any) -> dict[str, Any]:
-    return {key: value for key, value in dict(stage).items() if not key.startswith(TRUTH)}
