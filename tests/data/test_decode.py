@@ -236,6 +236,6 @@ def test_drawn_names(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no domain ''"):
         open_manifest("drawn:")
     names = tmp_path / "names.txt"
-    names.write_text("".join(f"thing {i}\n" for i in range(len(drawn.CLASSES))))
+    names.write_text("".join(f"{c}\tthing {i}\n" for i, c in enumerate(drawn.CLASSES)))
     assert open_manifest("drawn:real", class_names=names).classes[:2] == ("thing 0", "thing 1")
     assert open_manifest("drawn:real").ids != open_manifest("drawn:sketch").ids

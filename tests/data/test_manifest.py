@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from w2s_fast.core.classes import renamed
 from w2s_fast.core.errors import DataError
-from w2s_fast.data.manifest import Manifest, read_names, renamed
+from w2s_fast.data.manifest import Manifest, read_names
 
 
 def make(**changes: Any) -> Manifest:
@@ -77,7 +78,7 @@ def test_class_names_files(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_bytes(b"\xef\xbb\xbfhot dog\r\ncat\r\n\r\n")
     assert read_names(path) == ("hot dog", "cat")
-    assert renamed(make(), read_names(path)) == ("hot dog", "cat")
+    assert renamed(("0", "1"), read_names(path), where="m") == ("hot dog", "cat")
     path.write_text("a\n\nb\n")
     with pytest.raises(DataError, match="line 2: an empty class name"):
         read_names(path)
@@ -85,8 +86,8 @@ def test_class_names_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'a' occurs twice"):
         read_names(path)
     path.write_text("a\nb\nc\n")
-    with pytest.raises(DataError, match="3 names, but list:/p has 2 classes"):
-        renamed(make(), read_names(path))
+    with pytest.raises(DataError, match="3 names, but m has 2 classes"):
+        renamed(("0", "1"), read_names(path), where="m")
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="not UTF-8"):
         read_names(path)

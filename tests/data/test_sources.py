@@ -152,7 +152,8 @@ def test_root_and_class_names(domain: Path, tmp_path: Path) -> None:
 def test_class_names_fall_back_to_numbers(domain: Path) -> None:
     listed = domain / "mixed.txt"
     listed.write_text("clipart/a dog/y.jpg 0\nclipart/cat/x.png 1\nclipart/cat/z.png 0\n")
-    assert open_manifest(f"list:{listed}", cache=domain).classes == ("0", "1")
+    with pytest.raises(DataError, match="line 3: 'clipart/cat/z.png' has label 0, and .*line 2: .* has 1; 1 lines"):
+        open_manifest(f"list:{listed}", cache=domain)
     listed.write_text("clipart/cat/x.png 1\nclipart/cat/z.png 0\n")
     assert open_manifest(f"list:{listed}", cache=domain).classes == ("0", "1")
 

@@ -172,7 +172,7 @@ def test_a_model_without_the_words_is_loaded_once(tmp_path: Path, monkeypatch: p
     from w2s_fast.extract import text, textless
 
     names = tmp_path / "names.txt"
-    names.write_text("xylographa\nxylographb\n")
+    names.write_text("cat\txylographa\ndog\txylographb\n")
     data = official(tmp_path / "p")
     train(data, tmp_path)
     loads: list[str] = []

@@ -23,6 +23,7 @@ from w2s_fast.backbones import Library, ModelName, Options
 from w2s_fast.backbones.encoder import FrozenEncoder
 from w2s_fast.backbones.loading import load_strictly, read_state
 from w2s_fast.backbones.students import encoder_of, new_module
+from w2s_fast.core.classes import class_name
 from w2s_fast.core.errors import CacheError, Damaged, ModelError, NewerFormat, UsageError, nearest
 from w2s_fast.core.hashing import canonical_json, digest_ids
 from w2s_fast.core.paths import cache_root
@@ -169,12 +170,13 @@ def usable_supervisors(
 ) -> dict[int, Supervisor]:
     """weak seed -> the supervisor NAME of a data set, or of the same data set under the name it had before a move.
 
-    Moved means: the same classes, and `d_train` (the digest over the sorted ids of D_train) is what it was trained on.
+    Moved means: the same classes in whatever order, and `d_train` (the digest over the sorted ids of D_train) is what
+    it was trained on.
     """
 
     def moved(card: Mapping[str, Any]) -> bool:
         whole = card.get("d_train_whole", card["d_train_digest"])
-        return list(card["classes"]) == list(classes) and d_train in (whole, card["d_train_digest"])
+        return {*map(class_name, card["classes"])} == {*classes} and d_train in (whole, card["d_train_digest"])
 
     named = [s for s in list_supervisors(cache) if s.name == name]
     found = {s.seed: s for s in named if s.data != data and moved(s.card)}

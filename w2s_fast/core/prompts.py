@@ -23,9 +23,11 @@ _PLACEHOLDER = "a"
 
 
 def spoken(names: Sequence[str]) -> list[str]:
-    """Class names as prompts have them: spaces for underscores, lower-case; `MissingText` for a WordNet id."""
+    """Class names as prompts have them: no underscores, lower-case; `MissingText` for WordNet ids and numbers."""
     if ids := [n for n in names if _WORDNET.fullmatch(n)]:
         raise MissingText(f"{ids[0]!r} is a WordNet id, not a name; give the names with --class-names FILE")
+    if numbers := [n for n in names if n.strip().isdecimal()]:
+        raise MissingText(f"{numbers[0]!r} is a number, not a name; give the names with --class-names FILE")
     return [" ".join(n.replace("_", " ").lower().split()) for n in names]
 
 

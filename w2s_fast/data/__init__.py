@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from w2s_fast.core.errors import DataError, UsageError, nearest
 
 if TYPE_CHECKING:
+    from w2s_fast.core.classes import ClassNames
     from w2s_fast.data.manifest import Manifest
 
 SOURCES: dict[str, str] = {
@@ -37,7 +38,7 @@ class Open(Protocol):
         *,
         root: Path | None,
         identity: str,
-        class_names: Sequence[str] | None,
+        class_names: ClassNames,
         cache: str | Path | None,
     ) -> Manifest: ...
 
@@ -70,9 +71,10 @@ def open_manifest(
     """The manifest of `<source>:<location>`: `imagefolder:/p`, `list:/p/clipart_{train,test}.txt`, `drawn:sketch`, ...
 
     `root` is what the lines of a list are relative to (default: its folder). `identity` is `content` (an id is the
-    sha256 prefix of the bytes, remembered under `cache` by path, size and mtime) or `path` (relative path and size, for
-    sets too large to hash). `class_names` is a file with one name a line, in label order. Errors: `UsageError` for a
-    name without a known source, `DataError` for what is wrong in the data.
+    sha256 prefix of the bytes, remembered under `cache` by path, size, times and inode) or `path` (relative path and
+    size, for sets too large to hash). `class_names` is a file with `old<TAB>new` lines, or with one name a line in
+    label order where classes are numbers. Errors: `UsageError` for a name without a known source, `DataError` for what
+    is wrong in the data.
     """
     from w2s_fast.data.manifest import read_names
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from w2s_fast.core.classes import ClassNames, renamed
 from w2s_fast.core.errors import DataError, UsageError, nearest
 from w2s_fast.core.hashing import row_id
 from w2s_fast.data import Source, drawn
-from w2s_fast.data.manifest import Manifest, renamed
+from w2s_fast.data.manifest import Manifest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,7 +30,7 @@ def open_drawn(
     *,
     root: Path | None,
     identity: str,
-    class_names: Sequence[str] | None,
+    class_names: ClassNames,
     cache: str | Path | None,
 ) -> Manifest:
     """The manifest of one domain; ids name the drawings, and `decode` covers the renderer's pixels by a probe."""
@@ -39,7 +39,8 @@ def open_drawn(
     if location not in drawn.DOMAINS:
         raise DataError(f"drawn has no domain {location!r}{nearest(location, drawn.DOMAINS)}")
     manifest = _domain(location)
-    return replace(manifest, classes=renamed(manifest, class_names))
+    own, classes = manifest.classes, renamed(manifest.classes, class_names, where=manifest.name)
+    return replace(manifest, classes=classes, known_as=own if classes != own else ())
 
 
 def draw(uri: str) -> Image:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from w2s_fast.core.classes import ClassNames, class_name, in_order, renamed
 from w2s_fast.core.errors import DataError
 from w2s_fast.data import Source
 from w2s_fast.data.decode import pil_route
 from w2s_fast.data.identity import identify
-from w2s_fast.data.manifest import Manifest, checked_names
+from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.paths import SUFFIXES, existing_folder, expand_folders, inside, is_image, is_passed_over
 
 LINKED = "copy what it leads to in its place, or name the files in a list (list:FILE --root DIR)"
@@ -25,10 +26,12 @@ def open_folder(
     *,
     root: Path | None,
     identity: str,
-    class_names: Sequence[str] | None,
+    class_names: ClassNames,
     cache: str | Path | None,
 ) -> Manifest:
-    """The manifest of a folder of class folders; classes and images are sorted by name, nested folders are walked.
+    """The manifest of a folder of class folders; nested folders are walked, images sorted by path.
+
+    Classes are sorted by name, by value where all names are numbers.
 
     Errors (`DataError`): no such folder, a class folder without images, links or paths that leave the folder, both val/
     and test/ beside train/.
@@ -47,17 +50,26 @@ def open_folder(
                     f"{name}: the class folder {kind} holds no images ({' '.join(SUFFIXES)}); fill or remove it"
                 )
             found += [(split, kind.name, uri) for uri in images]
-    classes = tuple(sorted({kind for _, kind, _ in found}))
-    if not classes:
+    spelled: dict[str, str] = {}
+    for _, kind, _ in found:
+        if spelled.setdefault(class_name(kind), kind) != kind:
+            raise DataError(
+                f"{name}: the class folders {kind!r} and {spelled[class_name(kind)]!r} are one name in two "
+                "spellings; merge them"
+            )
+    own = tuple(in_order(list(spelled)))
+    if not own:
         raise DataError(
             f"{name}: {folder} has no class folders; put the images of each class into a folder of its name"
         )
-    number = {kind: label for label, kind in enumerate(classes)}
+    classes = renamed(own, class_names, where=name)
+    number = {spelled[kind]: label for label, kind in enumerate(own)}
     uris = tuple(uri for _, _, uri in found)
     return Manifest(
         name=name,
         root=folder,
-        classes=checked_names(class_names, len(classes), where=name) or classes,
+        classes=classes,
+        known_as=own if classes != own else (),
         labels=np.array([number[kind] for _, kind, _ in found], np.int64),
         ids=identify(folder, uris, identity=identity, cache=cache),
         uris=uris,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from w2s_fast.core.classes import ClassNames, class_name, renamed
 from w2s_fast.core.errors import DataError
 from w2s_fast.data import Source
 from w2s_fast.data.decode import pil_route
 from w2s_fast.data.identity import identify
-from w2s_fast.data.manifest import Manifest, checked_names
+from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.paths import BRACES, existing_folder, expand_files, inside, is_file, read_bounded
 
 MAX_LIST = 256 << 20
@@ -33,7 +35,7 @@ def open_list(
     *,
     root: Path | None,
     identity: str,
-    class_names: Sequence[str] | None,
+    class_names: ClassNames,
     cache: str | Path | None,
 ) -> Manifest:
     """The manifest of one list, or of two as the official split where the name holds `{train,test}`.
@@ -55,7 +57,7 @@ def open_list(
         if (other := first.setdefault(line.uri, line)) is not line:
             raise DataError(f"{line.where}: {line.uri!r} is already in {other.where}; list each image once")
     count = max(line.label for line in lines) + 1
-    if class_names is not None and count > len(class_names):
+    if class_names is not None and not isinstance(class_names, Mapping) and count > len(class_names):
         line = next(line for line in lines if line.label >= len(class_names))
         raise DataError(f"{line.where}: label {line.label} is out of range for {len(class_names)} class names")
     present = {line.label for line in lines}
@@ -64,10 +66,13 @@ def open_list(
     if 0 not in present:
         raise DataError(f"{name}: no line has label 0; number the labels from 0")
     uris = tuple(line.uri for line in lines)
+    own = _classes(lines, count, noisy=class_names is not None)
+    classes = renamed(own, class_names, where=name, by_number=True)
     return Manifest(
         name=name,
         root=base,
-        classes=checked_names(class_names, count, where=name) or _classes(lines, count),
+        classes=classes,
+        known_as=own if classes != own else (),
         labels=np.array([line.label for line in lines], np.int64),
         ids=identify(base, uris, identity=identity, cache=cache),
         uris=uris,
@@ -111,13 +116,53 @@ def _parse(line: str, where: str) -> tuple[str, int]:
     return parts[0], label
 
 
-def _classes(lines: list[_Line], count: int) -> tuple[str, ...]:
-    names: dict[int, set[str]] = {}
-    for line in lines:
-        names.setdefault(line.label, set()).add(PurePosixPath(line.uri).parent.name)
-    single = [next(iter(names[label])) if len(names[label]) == 1 else "" for label in range(count)]
-    # All or nothing: folder names for some classes and numbers for others would be read as names.
-    return tuple(single) if all(single) and len(set(single)) == count else tuple(map(str, range(count)))
+def _classes(lines: list[_Line], count: int, *, noisy: bool) -> tuple[str, ...]:
+    """The images' parent folders if they name the labels one to one, else the numbers.
+
+    Most lines of a list agreeing with their folders, those that do not are a `DataError`, unless `noisy` (the classes
+    are named otherwise); so are two lists that each agree with the folders, and not with each other.
+    """
+    folder = [class_name(PurePosixPath(line.uri).parent.name) for line in lines]
+    seen: dict[str, dict[int, str]] = {}
+    for split in dict.fromkeys(line.split for line in lines):
+        pairs = Counter((line.label, kind) for line, kind in zip(lines, folder, strict=True) if line.split == split)
+        seen[split] = _one_to_one(pairs)
+    pairs = Counter((line.label, kind) for line, kind in zip(lines, folder, strict=True))
+    named = _one_to_one(pairs) or next(iter(seen.values()))
+    if not all(seen.values()) or not named:
+        return tuple(map(str, range(count)))
+    number = {kind: label for label, kind in named.items()}
+    odd = [at for at, line in enumerate(lines) if named.get(line.label, folder[at]) != folder[at]
+           or number.get(folder[at], line.label) != line.label]  # fmt: skip
+    if odd and noisy and len({tuple(sorted(one.items())) for one in seen.values()}) == 1:
+        return tuple(map(str, range(count)))
+    if odd:
+        line, kind = lines[odd[0]], folder[odd[0]]
+        right = number.get(kind)
+        told = f"{line.where}: {line.uri!r} has label {line.label}"
+        if right is not None:
+            other = next(one for one, k in zip(lines, folder, strict=True) if (one.label, k) == (right, kind))
+            told += f", and {other.where}: {other.uri!r} of the same folder has {right}"
+        else:
+            told += f", whose other images lie in {named[line.label]!r}"
+        raise DataError(
+            f"{told}; {len(odd)} lines contradict their folders; "
+            "correct them, or name the classes with --class-names FILE if these labels are meant"
+        )
+    if len(named) < count:
+        return tuple(map(str, range(count)))
+    return tuple(named[label] for label in range(count))
+
+
+def _one_to_one(pairs: Counter[tuple[int, str]]) -> dict[int, str]:
+    """label -> folder name where most rows of each label lie in a folder of its own; else {}."""
+    best: dict[int, str] = {}
+    for (label, kind), _ in pairs.most_common():
+        best.setdefault(label, kind)
+    agreeing = sum(pairs[label, kind] for label, kind in best.items())
+    kinds = {kind for _, kind in pairs}
+    whole = len(set(best.values())) == len(best) == len(kinds) and all(best.values())
+    return best if whole and 2 * agreeing > sum(pairs.values()) and len(best) > 1 else {}
 
 
 def _group(uri: str, file: Path) -> str:

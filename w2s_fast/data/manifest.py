@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from w2s_fast.core.classes import class_name, lookalikes
 from w2s_fast.core.errors import DataError
 from w2s_fast.core.hashing import digest_ids, digest_json
 from w2s_fast.data.paths import read_bounded
@@ -43,6 +43,8 @@ class Manifest:
     groups: tuple[str, ...]
     defaults: dict[str, Any] = field(default_factory=dict[str, Any])
     decode: dict[str, Any] = field(default_factory=dict[str, Any])
+    known_as: tuple[str, ...] = ()
+    """The names of the classes in the data set itself, where a class-names file gave others; else empty."""
     packed: bool = False
     """Whether `uris` name members of tar files instead of files."""
 
@@ -64,37 +66,30 @@ class Manifest:
         return digest_json({"classes": list(self.classes), "rows": pairs})
 
 
-def renamed(manifest: Manifest, names: Sequence[str] | None) -> tuple[str, ...]:
-    """The class names of `manifest`, or `names` in their place if there are as many."""
-    return checked_names(names, len(manifest.classes), where=manifest.name) or manifest.classes
+def read_names(path: str | Path) -> tuple[str, ...] | dict[str, str]:
+    """Class names from a file: one a line in label order, or `old<TAB>new` lines in any order as a mapping.
 
-
-def checked_names(names: Sequence[str] | None, count: int, *, where: str) -> tuple[str, ...] | None:
-    """`names` as a tuple if there are `count` of them; None stays None."""
-    if names is None:
-        return None
-    if len(names) != count:
-        raise DataError(
-            f"the class-names file has {len(names)} names, but {where} has {count} classes; give one a line"
-        )
-    return tuple(names)
-
-
-def read_names(path: str | Path) -> tuple[str, ...]:
-    """Class names from a file: one a line in label order, UTF-8 (a BOM is fine), blank lines at the end dropped."""
+    UTF-8 (a BOM is fine); blank lines at the end are dropped.
+    """
     try:
         lines = read_bounded(Path(path), limit=MAX_NAMES, what="the class-names file").decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise DataError(f"the class-names file {path} is not UTF-8; save it as UTF-8") from None
-    names = [line.strip() for line in lines]
-    while names and not names[-1]:
-        names.pop()
+    while lines and not lines[-1].strip():
+        lines.pop()
+    pairs = [[class_name(part) for part in line.split("\t")] for line in lines]
+    if odd := next((n for n, pair in enumerate(pairs, start=1) if len(pair) != len(pairs[0]) or len(pair) > 2), None):
+        raise DataError(f"{path}, line {odd}: every line is a name, or every line is `old<TAB>new`")
+    names = [pair[-1] for pair in pairs]
+    olds = [pair[0] for pair in pairs] if pairs and len(pairs[0]) == 2 else []
     for number, name in enumerate(names, start=1):
         if not name:
             raise DataError(f"{path}, line {number}: an empty class name; give one name a line, in label order")
     if repeated := [n for n, count in Counter(names).items() if count > 1]:
         raise DataError(f"{path}: the class name {repeated[0]!r} occurs twice; class names must differ")
-    return tuple(names)
+    if repeated := [n for n, count in Counter(olds).items() if count > 1]:
+        raise DataError(f"{path}: the class {repeated[0]!r} is renamed twice; give each one line")
+    return dict(zip(olds, names, strict=True)) if olds else tuple(names)
 
 
 def _check(m: Manifest) -> None:
@@ -114,6 +109,13 @@ def _check(m: Manifest) -> None:
         raise DataError(f"{m.name}: the split {unknown!r} is neither 'train', 'test' nor empty")
     if len(set(m.classes)) != k:
         raise DataError(f"{m.name}: two classes have the same name; class names must differ")
+    if pair := lookalikes(m.classes):
+        raise DataError(
+            f"{m.name}: the class names {pair[0]!r} and {pair[1]!r} differ in case, spaces, underscores or Unicode's "
+            "forms only; merge them, or rename one"
+        )
+    if odd := next((c for c in m.classes if c != class_name(c)), None):
+        raise DataError(f"{m.name}: the class name {odd!r} is not in Unicode's composed form without blanks around it")
     if odd := next((c for c in m.classes if any(ord(x) < 32 or 0xD800 <= ord(x) < 0xE000 for x in c)), None):
         raise DataError(f"{m.name}: the class name {odd!r} is not plain UTF-8 text on one line; rename the class")
     if k < 2:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from w2s_fast.core.classes import ClassNames, renamed
 from w2s_fast.core.errors import DataError
 from w2s_fast.core.hashing import number_repeats, row_id
 from w2s_fast.data import Source
 from w2s_fast.data.decode import pil_route
 from w2s_fast.data.identity import hash_content, remembered
-from w2s_fast.data.manifest import Manifest, checked_names
+from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.paths import BRACES, SUFFIXES, existing_folder, expand_files, inside, opened
 from w2s_fast.data.tar import Member, members, uri_of
 
@@ -40,7 +41,7 @@ def open_shards(
     *,
     root: Path | None,
     identity: str,
-    class_names: Sequence[str] | None,
+    class_names: ClassNames,
     cache: str | Path | None,
 ) -> Manifest:
     """The manifest of shards in one folder; `{000..009}` is a range of them, `{train,test}` the official split.
@@ -65,10 +66,13 @@ def open_shards(
     if 0 not in present:
         raise DataError(f"{name}: no sample has label 0; number the labels from 0")
     uris = tuple(uri_of(s.shard, s.image) for s in samples if s.image is not None)
+    own = tuple(map(str, range(len(present))))
+    classes = renamed(own, class_names, where=name, by_number=True)
     return Manifest(
         name=name,
         root=folder,
-        classes=checked_names(class_names, len(present), where=name) or tuple(map(str, range(len(present)))),
+        classes=classes,
+        known_as=own if classes != own else (),
         labels=np.array([s.label for s in samples], np.int64),
         ids=_identify(folder, samples, uris, identity=identity, cache=cache),
         uris=uris,

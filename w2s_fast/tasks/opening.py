@@ -87,8 +87,9 @@ def open_task(
     clock = time.perf_counter()
     whole, manifest = manifest, readable(manifest, list(banks.values()), drop_failed=drop_failed, cache=cache)
     table = open_features(features, rows_of(features, manifest.ids), stream=stream, name=data, say=tell)
+    low = isinstance(table, Stream)
     logits = {
-        model: _weak_logits(banks[model], manifest, model=model, data=data, as_stored=isinstance(table, Stream))
+        model: _weak_logits(banks[model], manifest, model=model, data=data, cache=cache, as_stored=low)
         for model in (*of_seed.values(), *more)
     }
     took = time.perf_counter() - clock
@@ -214,11 +215,14 @@ def kept(manifest: Manifest, rows: np.ndarray) -> Manifest:
     return replace(manifest, labels=manifest.labels[rows], **parts)
 
 
-def _weak_logits(bank: Bank, manifest: Manifest, *, model: str, data: str, as_stored: bool) -> torch.Tensor:
+def _weak_logits(
+    bank: Bank, manifest: Manifest, *, model: str, data: str, cache: str | Path | None, as_stored: bool
+) -> torch.Tensor:
     logits = weak_logits(bank, rows_of(bank, manifest.ids), as_stored=as_stored)
     if logits is None or logits.shape[1] != len(manifest.classes):
         raise supervisors.other_classes(model, manifest, None if logits is None else logits.shape[1], data=data)
-    return logits
+    order = supervisors.columns_of(model, manifest, data=data, cache=cache)
+    return logits if order == list(range(len(order))) else logits[:, order].contiguous()
 
 
 def _text(

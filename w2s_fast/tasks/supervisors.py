@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from w2s_fast.backbones import libraries, library, open_encoder, parse_model
 from w2s_fast.backbones.embedded import shipped_card, shipped_seeds
 from w2s_fast.backbones.weak import d_train_ids, list_supervisors, read_card, supervisor_dir
+from w2s_fast.core.classes import columns, numbered, shown
 from w2s_fast.core.errors import DataError, ModelError, UsageError, nearest
 from w2s_fast.core.hashing import digest_ids
 from w2s_fast.core.paths import cache_root
@@ -44,10 +46,10 @@ def seeds_of(model: str, manifest: Manifest, *, data: str, cache: str | Path | N
     parsed = parse_model(model)
     if parsed.library == "drawn":
         found = list(shipped_seeds(data))
-        hint = f"w2s-fast weak --data {data} --model drawn:cnn --name NAME"
+        hint = f"w2s-fast weak --data {quote(data)} --model drawn:cnn --name NAME"
     else:
         found = list(kept_supervisors(parsed.name, manifest, data=data, cache=cache))
-        hint = f"w2s-fast weak --data {data} --model timm:resnet18.a1_in1k --name {parsed.name}"
+        hint = f"w2s-fast weak --data {quote(data)} --model timm:resnet18.a1_in1k --name {parsed.name}"
     if not found:
         others = sorted({s.name for s in list_supervisors(cache_root(cache), data=data)})
         close = nearest(parsed.name, others) if others else ""
@@ -112,43 +114,76 @@ def unchecked(
     if number > len(found):
         raise UsageError(
             f"--weak-seeds {number}: {model} has {len(found)} on {data}; train more: "
-            f"w2s-fast weak --data {data} --name {parsed.name} --seeds {number}"
+            f"w2s-fast weak --data {quote(data)} --name {parsed.name} --seeds {number}"
         )
     return {seed: f"{model}/{seed}" for seed in found[:number]}
 
 
 def check(model: str, manifest: Manifest, *, data: str, cache: str | Path | None = None) -> None:
     """Refuse a supervisor that was trained on images of the pool, or for other classes."""
-    parsed = parse_model(model)
-    seed = _seed(parsed.pretrained or "0", model)
-    shipped = parsed.library == "drawn"
-    there = {} if shipped else kept_supervisors(parsed.name, manifest, data=data, cache=cache)
-    kept = there[seed].directory if seed in there else supervisor_dir(parsed.name, data, seed, cache_root(cache))
-    directory = None if shipped else kept
-    card = shipped_card(data, seed) if directory is None else read_card(directory)
+    card, directory = _card(model, manifest, data=data, cache=cache)
     if len(card["classes"]) != len(manifest.classes):
         raise other_classes(model, manifest, len(card["classes"]), data=data)
+    columns_of(model, manifest, data=data, cache=cache)
     d_train, pool, _ = halves(manifest)
     if card["d_train_digest"] == digest_ids(sorted(manifest.ids[r] for r in d_train)):
         return
     if directory is None:
         raise DataError(
             f"{model} was trained on another D_train than {data} has now, and does not keep its ids, so it cannot be "
-            f"shown to be disjoint from the pool; train your own: w2s-fast weak --data {data} --name NAME"
+            f"shown to be disjoint from the pool; train your own: w2s-fast weak --data {quote(data)} --name NAME"
         )
     seen = set(d_train_ids(directory))
     if seen.isdisjoint(manifest.ids):
         raise DataError(
             f"{model} keeps ids of other images than {data} has now (replaced, or under another --identity), so it "
             f"cannot be shown to be disjoint from the pool; train it under the same --identity: "
-            f"w2s-fast weak --data {data} --name NAME"
+            f"w2s-fast weak --data {quote(data)} --name NAME"
         )
     for row in pool:
         if manifest.ids[row] in seen:
             raise DataError(
                 f"{model} was trained on an image of the pool of {data} ({manifest.uris[row]}), so its labels there "
-                f"are not weak; train one on D_train: w2s-fast weak --data {data} --name NAME"
+                f"are not weak; train one on D_train: w2s-fast weak --data {quote(data)} --name NAME"
             )
+
+
+def _card(
+    model: str, manifest: Manifest, *, data: str, cache: str | Path | None
+) -> tuple[Mapping[str, Any], Path | None]:
+    """The card of a supervisor and the folder that it lies in, None for those that ship."""
+    parsed = parse_model(model)
+    seed = _seed(parsed.pretrained or "0", model)
+    if parsed.library == "drawn":
+        return shipped_card(data, seed), None
+    there = kept_supervisors(parsed.name, manifest, data=data, cache=cache)
+    kept = there[seed].directory if seed in there else supervisor_dir(parsed.name, data, seed, cache_root(cache))
+    return read_card(kept), kept
+
+
+def columns_of(model: str, manifest: Manifest, *, data: str, cache: str | Path | None = None) -> list[int]:
+    """Where the manifest's classes stand among the outputs of a weak model: joined by name.
+
+    A library's classifier has no names; its outputs are in sorted order, as libraries number class folders. A
+    `DataError` shows both orders where that cannot be.
+    """
+    if is_supervisor(model):
+        card, _ = _card(model, manifest, data=data, cache=cache)
+        return columns(
+            [str(c) for c in card["classes"]],
+            manifest.classes,
+            what=model,
+            other=data,
+            known_as=manifest.known_as,
+        )
+    own = manifest.known_as or manifest.classes
+    if not numbered(own) and list(own) != sorted(own):
+        raise DataError(
+            f"{model} does not name its {len(own)} classes, which libraries number in sorted order, and {data} has "
+            f"{shown(own)}: they cannot be joined; train one on its D_train: w2s-fast weak --data {quote(data)} "
+            f"--model {model} --name NAME"
+        )
+    return list(range(len(own)))
 
 
 def check_outputs(
@@ -167,6 +202,7 @@ def check_outputs(
     _, logits = encoder.encode(encoder.prepare(Image.new("RGB", (64, 64)))[None])
     if logits is None or logits.shape[1] != len(manifest.classes):
         raise other_classes(model, manifest, None if logits is None else logits.shape[1], data=data)
+    columns_of(model, manifest, data=data, cache=cache)
 
 
 def other_classes(model: str, manifest: Manifest, has: int | None, *, data: str) -> DataError:
@@ -176,7 +212,7 @@ def other_classes(model: str, manifest: Manifest, has: int | None, *, data: str)
     return DataError(
         f"the weak model {model} has {'no classifier' if has is None else f'{has} classes'}, {data} has "
         f"{len(manifest.classes)} classes; train one on its D_train: "
-        f"w2s-fast weak --data {data} --model {arch} --name NAME"
+        f"w2s-fast weak --data {quote(data)} --model {arch} --name NAME"
     )
 
 
