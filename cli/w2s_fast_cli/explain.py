@@ -54,7 +54,9 @@ def explain(
     rows = _of_data(found.rows, data, results)
     row = rows[0]
     seeds = sorted({r.get("seed", 0) for r in rows})
-    chosen = method or next(r.get("method", "") for r in rows if not r.get("method", "").startswith("ceiling"))
+    chosen = method or next(
+        (r.get("method", "") for r in rows if r.get("role", "student") == "student"), rows[0].get("method", "")
+    )
     shown: list[Explanation] = []
     for number in seeds if seed is None else [seed]:
         subject = open_subject(

@@ -60,7 +60,7 @@ Template = Annotated[list[str] | None, typer.Option(help="Prompt with {} for the
 
 MANY = (
     "--method", "--loss", "--head", "--data", "--model", "--weak", "--strong", "--teachers", "--supervision",
-    "--template", "--set",
+    "--template", "--set", "--systems", "--columns", "--what", "--item", "--space",
 )  # fmt: skip
 """Options that take several values after one flag: `--method cpl kd+lp` is `--method cpl --method kd+lp`."""
 

@@ -29,6 +29,12 @@ def report(
         str | None, typer.Option(help="last, weak_val, oracle or test_best [default: last, or that of --against].")
     ] = None,
     format: Annotated[str, typer.Option(help="rich, md, csv or latex.")] = "rich",
+    layout: Annotated[
+        str | None, typer.Option(help="blocks (a block per domain) or wide (systems x domains) [md, latex: wide].")
+    ] = None,
+    systems: Annotated[list[str] | None, typer.Option(help="Only these systems, in this order; globs.")] = None,
+    columns: Annotated[list[str] | None, typer.Option(help="Only these columns: accuracy, pgr, ...; globs.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Also write the table's records to this Parquet file.")] = None,
     tune: Annotated[
         str | None, typer.Option(help="lodo: each method's configuration by the other domains' hold-val truth.")
     ] = None,
@@ -54,6 +60,8 @@ def report(
     from w2s_fast.recipes.tables import by_group
     from w2s_fast.report import picture as drawing
     from w2s_fast.report import tables as writing
+    from w2s_fast.report.frames import to_parquet
+    from w2s_fast.report.layout import arranged, pages
 
     out = Output(json=json)
     recipe = None
@@ -70,16 +78,16 @@ def report(
     known = ("rich", "md", "csv") if against is not None else ("rich", "md", "csv", "latex")
     check_format(format, known)
     found = _load(results, out)
-    rows, systems, notes = found.rows, by_group(found, selection=selection), ()
+    rows, answers, notes = found.rows, by_group(found, selection=selection), ()
     if tune is not None:
-        rows, systems, notes = _tuned(rows, systems, selection=selection)
+        rows, answers, notes = _tuned(rows, answers, selection=selection)
     doubtful = unverified(found.rows)
     if recipe is not None:
         if picture is not None or html is not None:
             raise UsageError("--picture and --html show a whole results file; leave out --against")
         from w2s_fast.recipes.tables import tables_against
 
-        compared = tables_against(recipe, rows, systems, selection=selection, unverified=doubtful)
+        compared = tables_against(recipe, rows, answers, selection=selection, unverified=doubtful)
         show_tables(out, [_noted(table, notes) for table in compared], format=format)
         return
     if tune is None:
@@ -88,15 +96,22 @@ def report(
         from w2s_fast.results.summary import group_names, group_of, summarise
 
         names = group_names(map(group_of, rows))
-        kept = {names[group]: one for group, one in systems.items()}
+        kept = {names[group]: one for group, one in answers.items()}
         table = _noted(summarise(rows, kept, selection=selection, unverified=doubtful), notes)
+    table = arranged(table, systems=systems or (), columns=columns or ())
+    shown = pages(table, layout=layout or ("wide" if format in ("md", "latex") else "blocks"))
     writers = {"md": writing.to_markdown, "csv": writing.to_csv, "latex": writing.to_latex}
     if json:
         out.lines(table.records())
-    elif format == "rich":
-        out.table(table)
+    elif format == "csv" and layout != "wide":
+        print(writing.to_csv(table))
     else:
-        print(writers[format](table))
+        for page in shown:
+            out.table(page) if format == "rich" else print(writers[format](page))
+    if parquet is not None:
+        with o.writing(parquet, "--parquet"):
+            to_parquet(table, parquet)
+        out.say(f"parquet: {parquet}")
     if notes and (json or format == "csv"):
         for note in notes:
             out.say(note)

@@ -51,8 +51,8 @@ def test_markdown_by_hand() -> None:
 def test_latex_by_hand() -> None:
     lines = to_latex(small()).splitlines()
     assert r"\caption{Results \& more}" in lines
-    assert r"kd\_lp & 50.0 $\pm$ 10.0 & gap $\le$ 2 SE & 5 \\" in lines
-    assert r"other & \textbf{75.0} & -0.25 & 5 \\" in lines
+    assert r"kd\_lp & \underline{50.0 $\pm$ 10.0} & gap $\le$ 2 SE & 5 \\" in lines
+    assert r"other & \textbf{75.0} & $-$0.25 & 5 \\" in lines
     assert r"50 \% of \$5 \& \#1" in lines
     assert lines.count(r"\midrule") == 1
 

@@ -7,6 +7,7 @@ and then items within each seed (nested) would treat one test set as S independe
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ class Interval:
     def half(self) -> float:
         """Half the width."""
         return (self.high - self.low) / 2
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        bounds = f"95 % interval {self.low:.4f} to {self.high:.4f}"
+        return f"{self.estimate:.4f} <small>({bounds}, over {html.escape(self.components)})</small>"
 
 
 @dataclass(frozen=True, kw_only=True)

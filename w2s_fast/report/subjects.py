@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from w2s_fast.diagnose.index_files import folder_of
 from w2s_fast.diagnose.subject import Rows, Said, Subject
 from w2s_fast.heads import load_head
 from w2s_fast.heads.classifier import classifier
+from w2s_fast.results.predictions import Predictions
 from w2s_fast.results.results import Results
 from w2s_fast.store.bank import rows_of
 from w2s_fast.tasks.features import parts
@@ -111,15 +113,28 @@ def _students(task: Task, results: Results, test: Rows, *, seed: int, selection:
                 f"{group}: the results were scored against other labels than {task.data} has now; train again"
             )
         of_weak = {w for _, w in task.pairs([seed])}
-        for system in kept.systems:
-            if system.seed != seed or system.name == "weak" or system.weak_seed not in {*of_weak, None}:
+        here = [
+            s
+            for s in kept.systems
+            if s.seed == seed and s.weak_seed in {*of_weak, None} and s.run_id not in _weak(kept)
+        ]
+        names = Counter(s.name for s in here)
+        for system in here:
+            labels = system.under(selection)
+            if labels is None:
                 continue
-            labels = system.labels.get(selection, system.labels.get("last"))
-            if labels is not None:
-                several = len(of_weak) > 1 and system.weak_seed is not None
-                name = f"{system.name} (weak {system.weak_seed})" if several else system.name
-                out[name] = Said(rows=test, labels=torch.from_numpy(np.asarray(labels, np.int64).copy()))
+            name = system.name
+            if len(of_weak) > 1 and system.weak_seed is not None:
+                name = f"{name} (weak {system.weak_seed})"
+            # two runs of one name are two questions
+            name = f"{name} [{system.run_id[:6]}]" if names[system.name] > 1 and name in out else name
+            out[name] = Said(rows=test, labels=torch.from_numpy(np.asarray(labels, np.int64).copy()))
     return out
+
+
+def _weak(kept: Predictions) -> set[str]:
+    """Run ids of the weak models themselves: they are the supervisors, not students."""
+    return {s.run_id for s in kept.systems if s.role == "reference" and s.name.partition(" ")[0] == "weak"}
 
 
 def _space(task: Task, name: str) -> Tensor:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 
+from w2s_fast.report.ranking import BEST, SECOND, ranks
 from w2s_fast.results.summary import Line, Table, text
 
 _MARKDOWN = str.maketrans({c: "\\" + c for c in "\\`*_{}[]<>|~$"})
@@ -28,6 +30,8 @@ _LATEX = str.maketrans(
         "–": "--",
     }
 )
+_MINUS = re.compile(r"-(?=[\d.])")
+_RANKED = {BEST: r"\textbf{{}}", SECOND: r"\underline{{}}"}
 _LEADS = ("=", "+", "-", "@")
 """A text that begins so is a formula to a spreadsheet."""
 
@@ -63,7 +67,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A booktabs table: a midrule and a heading per group, the best method of a group in bold, notes below.
+    """A booktabs table: a midrule and a heading per group, its best method in bold, the second underlined, notes below.
 
     Needs `booktabs`; text is escaped, so that it compiles whatever the systems are called.
     """
@@ -77,14 +81,16 @@ def to_latex(table: Table) -> str:
         r"\toprule",
         " & ".join(["", *(_latex(column.title) for column in table.columns)]) + r" \\",
     ]
+    marks = ranks(table)
     for group in table.groups:
         out.append(r"\midrule")
         if group:
             out.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{_latex(group)}}}}} \\")
-        best = _best(table, group)
         for row in _of(table, group):
-            cells = [_latex(cell) for cell in _line(table, row, plus_minus=" ± ")]
-            cells = [f"\\textbf{{{c}}}" if (row.system, n - 1) in best else c for n, c in enumerate(cells)]
+            name, *numbers = (_latex(cell) for cell in _line(table, row, plus_minus=" ± "))
+            numbers = [_MINUS.sub("$-$", cell) for cell in numbers]
+            ranked = [_RANKED.get(marks.get((group, row.system, at), 0), "{}") for at in range(len(numbers))]
+            cells = [name, *(mark.replace("{}", cell) for mark, cell in zip(ranked, numbers, strict=True))]
             out.append(" & ".join(cells) + r" \\")
     out += [r"\bottomrule", r"\end{tabular}"]
     if table.notes:
@@ -101,18 +107,6 @@ def _of(table: Table, group: str) -> list[Line]:
 def _line(table: Table, row: Line, *, plus_minus: str = " ±") -> list[str]:
     cells = zip(table.columns, row.cells, strict=True)
     return [row.system, *(text(cell, column.kind, plus_minus=plus_minus) for column, cell in cells)]
-
-
-def _best(table: Table, group: str) -> set[tuple[str, int]]:
-    """(system, column) of the highest value among a group's methods, per column that is not a count."""
-    found: set[tuple[str, int]] = set()
-    for at, column in enumerate(table.columns):
-        methods = [(row.cells[at].value, row.system) for row in _of(table, group) if row.kind == "method"]
-        known = [(value, system) for value, system in methods if value is not None]
-        if column.kind != "count" and len(known) > 1:
-            top = max(value for value, _ in known)
-            found |= {(system, at) for value, system in known if value == top}
-    return found
 
 
 def _pipes(cells: Iterable[str]) -> str:

@@ -88,6 +88,13 @@ class Results:
         rows = completed(self.rows, {one.group: one for one in self.kept})
         return summarise(rows, self.systems(selection=selection), selection=selection, unverified=doubtful)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the table of the last epoch, or how many rows there are of another selection."""
+        selections = dict.fromkeys(str(row.get("selection")) for row in self.rows)
+        if not selections:
+            return "no results"
+        return self.table(selection="last" if "last" in selections else next(iter(selections)))._repr_html_()
+
     def compare(self, a: str, b: str, *, selection: str = "last") -> dict[str, Interval]:
         """Group name -> the interval of accuracy(a) - accuracy(b) over the runs that both have (crossed bootstrap).
 

@@ -108,6 +108,12 @@ class Table:
             out.append(record)
         return out
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from w2s_fast.results.summary.notebook import to_html
+
+        return to_html(self)
+
     def __str__(self) -> str:
         header = ["", *(column.title for column in self.columns)]
         body = [[row.system, *_texts(self, row)] for row in self.rows]
