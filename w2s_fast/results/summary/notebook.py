@@ -1,30 +1,23 @@
-"""A table as the HTML that a notebook shows: every text escaped, nothing but a table."""
+"""A table of texts as the HTML that a notebook shows: every text escaped, nothing but a table."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from w2s_fast.results.summary.table import Table
 
 
-def to_html(table: Table) -> str:
-    """A `<table>` with a heading per group, its notes below."""
-    from w2s_fast.results.summary.table import text
-
-    head = "".join(f"<th>{_shown(column.title)}</th>" for column in table.columns)
-    out = [f"<table><caption>{_shown(table.title)}</caption><thead><tr><th>system</th>{head}</tr></thead><tbody>"]
-    for group in table.groups:
+def to_html(
+    title: str, columns: Sequence[str], groups: Mapping[str, Iterable[Sequence[str]]], notes: Sequence[str]
+) -> str:
+    """A `<table>` with a heading per group that has a name, its lines (a name, then a text per column), notes below."""
+    head = "".join(f"<th>{_shown(column)}</th>" for column in columns)
+    out = [f"<table><caption>{_shown(title)}</caption><thead><tr><th>system</th>{head}</tr></thead><tbody>"]
+    for group, lines in groups.items():
         if group:
-            out.append(f'<tr><th colspan="{len(table.columns) + 1}">{_shown(group)}</th></tr>')
-        for row in table.rows:
-            if row.group == group:
-                cells = zip(table.columns, row.cells, strict=True)
-                numbers = "".join(f"<td>{_shown(text(cell, column.kind))}</td>" for column, cell in cells)
-                out.append(f"<tr><td>{_shown(row.system)}</td>{numbers}</tr>")
-    notes = "".join(f"<li>{_shown(note)}</li>" for note in table.notes)
-    return "\n".join([*out, "</tbody></table>", f"<ul>{notes}</ul>" if notes else ""])
+            out.append(f'<tr><th colspan="{len(columns) + 1}">{_shown(group)}</th></tr>')
+        out += ["<tr>" + "".join(f"<td>{_shown(cell)}</td>" for cell in line) + "</tr>" for line in lines]
+    remarks = "".join(f"<li>{_shown(note)}</li>" for note in notes)
+    return "\n".join([*out, "</tbody></table>", f"<ul>{remarks}</ul>" if remarks else ""])
 
 
 def _shown(value: str) -> str:

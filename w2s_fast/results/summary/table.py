@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from w2s_fast.core.errors import UsageError, nearest
+from w2s_fast.results.summary.notebook import to_html
 
 KINDS = ("accuracy", "printed", "ratio", "count")
 DIGITS = {"accuracy": (100, 1), "printed": (100, 2), "ratio": (1, 2)}
@@ -110,9 +111,8 @@ class Table:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from w2s_fast.results.summary.notebook import to_html
-
-        return to_html(self)
+        groups = {g: [[r.system, *_texts(self, r)] for r in self.rows if r.group == g] for g in self.groups}
+        return to_html(self.title, [column.title for column in self.columns], groups, self.notes)
 
     def __str__(self) -> str:
         header = ["", *(column.title for column in self.columns)]
