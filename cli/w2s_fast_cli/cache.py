@@ -9,7 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from w2s_fast.extract.options import ExtractOptions
+from w2s_fast.tasks.options import DataOptions
 from w2s_fast_cli import options as o
+from w2s_fast_cli.asking import asks
 from w2s_fast_cli.output import Output
 
 app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, help="Look at the cache, check and repair it.")
@@ -77,13 +80,13 @@ def why(first: Key, second: Key, cache: o.Cache = None, json: o.Json = False) ->
 
 
 @app.command("verify")
+@asks(DataOptions, ExtractOptions, only=("root", "device"))
 def verify(
+    asked: dict[str, Any],
     key: Annotated[str | None, typer.Argument(help="Key or its first digits (default: every complete bank).")] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Also compare every file's sha256 with its commit.")] = False,
     recompute: Annotated[int, typer.Option(help="Encode so many rows of each bank again, and compare.")] = 0,
     data: Annotated[str | None, typer.Option(help="With --recompute: where the images are now, if elsewhere.")] = None,
-    root: o.Root = None,
-    device: o.Device = "auto",
     cache: o.Cache = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -98,7 +101,7 @@ def verify(
     from w2s_fast.store.bank import verify_bank
     from w2s_fast.store.listing import find_key, list_banks
 
-    if recompute < 0 or (not recompute and (data or root)):
+    if recompute < 0 or (not recompute and (data or "root" in asked)):
         raise UsageError("--recompute takes a number of rows; --data and --root go with it")
     out = Output(json=json, quiet=quiet)
     keys = [find_key(key, cache=cache)] if key else [b.key for b in list_banks(cache) if b.complete or b.problem]
@@ -109,7 +112,9 @@ def verify(
             record["bytes"] = verify_bank(one, deep=deep, cache=cache)
             out.say(f"{one[:12]}: {record['bytes']:,} bytes verified")
             if recompute:
-                record["recomputed"] = _recomputed(one, recompute, data, root, device, cache, out)
+                record["recomputed"] = _recomputed(
+                    one, recompute, data, asked.get("root"), asked.get("device", "auto"), cache, out
+                )
         except W2SError as error:
             damaged += 1
             record["problem"] = str(error)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from w2s_fast.tasks.options import DataOptions
 from w2s_fast_cli import options as o
+from w2s_fast_cli.asking import READING, asks, data_options
 from w2s_fast_cli.diagnose import Index
 from w2s_fast_cli.output import Output
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from w2s_fast.data.manifest import Manifest
 
 
+@asks(DataOptions, only=READING)
 def clean(
+    asked: dict[str, Any],
     data: Annotated[str, typer.Argument(help="Data set.")],
     out: Annotated[Path, typer.Option(help="Write what to leave out here, as CSV.")] = Path("leave_out.csv"),
     what: Annotated[
@@ -29,9 +33,6 @@ def clean(
     ] = None,
     strong: Annotated[str | None, typer.Option(help="Encoder whose features decide (default: drawn:clip).")] = None,
     index: Index = "exact",
-    root: o.Root = None,
-    identity: o.Identity = "content",
-    class_names: o.ClassNames = None,
     cache: o.Cache = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -49,7 +50,7 @@ def clean(
     say = Output(json=json, quiet=quiet)
     with say.progress("images") as advance:
         manifest, subject = subject_of_data(
-            data, strong=strong or DEFAULT_STRONG, root=root, identity=identity, class_names=class_names, cache=cache,
+            data, strong=strong or DEFAULT_STRONG, **data_options(asked), cache=cache,
             index=index, say=say.say, on_progress=advance,
         )  # fmt: skip
     found = to_leave_out(subject, tuple(what or ("duplicates",)))

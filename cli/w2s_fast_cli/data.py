@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from w2s_fast.tasks.options import DataOptions
 from w2s_fast_cli import options as o
+from w2s_fast_cli.asking import READING, asks, data_options
 from w2s_fast_cli.clean import clean
 from w2s_fast_cli.output import Output
 
@@ -16,11 +18,11 @@ app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, help="Lo
 app.command("clean")(clean)
 
 
-def _manifest(data: str, root: Path | None, identity: str, class_names: Path | None, cache: Path | None) -> Any:
+def _manifest(data: str, asked: dict[str, Any], cache: Path | None) -> Any:
     from w2s_fast.core.paths import cache_root
     from w2s_fast.data import open_manifest
 
-    return open_manifest(data, root=root, identity=identity, class_names=class_names, cache=cache_root(cache))
+    return open_manifest(data, cache=cache_root(cache), **data_options(asked))
 
 
 @app.command("ls")
@@ -42,11 +44,10 @@ def ls(json: o.Json = False) -> None:
 
 
 @app.command("info")
+@asks(DataOptions, only=READING)
 def info(
+    asked: dict[str, Any],
     data: Annotated[str, typer.Argument(help="Data set, e.g. drawn:sketch or imagefolder:DIR.")],
-    root: o.Root = None,
-    identity: o.Identity = "content",
-    class_names: o.ClassNames = None,
     cache: o.Cache = None,
     json: o.Json = False,
 ) -> None:
@@ -54,7 +55,7 @@ def info(
 
     Example: w2s-fast data info drawn:sketch
     """
-    manifest = _manifest(data, root, identity, class_names, cache)
+    manifest = _manifest(data, asked, cache)
     out = Output(json=json)
     counts = Counter(manifest.labels.tolist())
     record = {
@@ -84,14 +85,13 @@ def _short(value: Any) -> str:
 
 
 @app.command("split")
+@asks(DataOptions, only=READING)
 def split(
+    asked: dict[str, Any],
     data: Annotated[str, typer.Argument(help="Data set.")],
     seed: Annotated[int, typer.Option(help="Run seed.")] = 0,
     mode: Annotated[str, typer.Option(help="rotate, fixed or paper.")] = "rotate",
     export: Annotated[Path | None, typer.Option(help="Write the ids of each part to this JSON file.")] = None,
-    root: o.Root = None,
-    identity: o.Identity = "content",
-    class_names: o.ClassNames = None,
     cache: o.Cache = None,
     json: o.Json = False,
 ) -> None:
@@ -101,7 +101,7 @@ def split(
     """
     from w2s_fast.data import splits
 
-    manifest = _manifest(data, root, identity, class_names, cache)
+    manifest = _manifest(data, asked, cache)
     found = splits.split(manifest, mode=mode, seed=seed)
     out = Output(json=json)
     record = {

@@ -18,7 +18,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for rows, predictions, table and picture.")] = Path("w2s_runs/demo"),
     seeds: Annotated[int, typer.Option(help="Run seeds.", min=1)] = 5,
-    data: o.Data = None,
+    data: Annotated[list[str] | None, typer.Option(help="Drawn domain; globs; may repeat.")] = None,
     no_live: Annotated[bool, typer.Option("--no-live", help="Skip training one supervisor live.")] = False,
     cache: o.Cache = None,
     json: o.Json = False,

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from w2s_fast.tasks.options import DataOptions
 from w2s_fast_cli import options as o
+from w2s_fast_cli.asking import READING, asks, data_options
 from w2s_fast_cli.output import Output
 
 if TYPE_CHECKING:
@@ -23,7 +25,9 @@ FORMATS = ("rich", "md", "csv")
 
 
 @app.command()
+@asks(DataOptions, only=(*READING, "drop_failed"))
 def diagnose(
+    asked: dict[str, Any],
     names: Annotated[list[str] | None, typer.Argument(help="Diagnostics, e.g. purity 'duplicates(share=.2)'.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the diagnostics and end.")] = False,
     data: Annotated[str, typer.Option(help="Data set.")] = "drawn:sketch",
@@ -39,10 +43,6 @@ def diagnose(
     index: Index = "exact",
     format: Annotated[str, typer.Option(help="rich, md or csv.")] = "rich",
     rows: Annotated[int, typer.Option(help="Rows shown of each table (rich and md).")] = 20,
-    root: o.Root = None,
-    identity: o.Identity = "content",
-    class_names: o.ClassNames = None,
-    drop_failed: Annotated[bool, typer.Option("--drop-failed", help="Leave out images that were not read.")] = False,
     cache: o.Cache = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -73,8 +73,8 @@ def diagnose(
     from w2s_fast.results.results import Results
 
     subject = open_subject(
-        out, data=data, strong=strong, weak=weak, root=root, identity=identity, class_names=class_names,
-        drop_failed=drop_failed, cache=cache, seed=seed, mode=split, truth=not no_truth, index=index,
+        out, data=data, strong=strong, weak=weak, **data_options(asked),
+        cache=cache, seed=seed, mode=split, truth=not no_truth, index=index,
         results=None if results is None else Results.load(results), heads=head or (), selection=selection,
         spaces=space or (),
     )  # fmt: skip

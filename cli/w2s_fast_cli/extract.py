@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from w2s_fast.extract.options import ExtractOptions
+from w2s_fast.tasks.options import DataOptions
 from w2s_fast_cli import options as o
+from w2s_fast_cli.asking import asks
 from w2s_fast_cli.output import DONE_IN_PART, Output
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
 
 @app.command()
+@asks(
+    DataOptions,
+    ExtractOptions,
+    but=("pool", "drop_failed"),
+    flags={"extract_batch_size": "--batch-size"},
+)
 def extract(
-    data: o.Data = None,
+    asked: dict[str, Any],
     model: Annotated[
         list[str] | None,
         typer.Option("--model", help="Model: open_clip:ARCH/TAG, timm:NAME, local:DIR, weak:NAME; may repeat."),
     ] = None,
-    class_names: o.ClassNames = None,
-    template: o.Template = None,
-    root: o.Root = None,
-    identity: o.Identity = "content",
-    compute: o.Compute = o.ComputeIn.fp32,
-    stored: o.Stored = o.StoredIn.f16,
-    tf32: Annotated[bool, typer.Option("--tf32", help="Allow TF32 on CUDA; enters the cache key.")] = False,
-    batch_size: o.BatchSize = 256,
-    workers: o.Workers = None,
-    device: o.Device = "auto",
-    max_failures: Annotated[int | None, typer.Option(help="Give up after so many unreadable images.")] = None,
-    random_weights: o.RandomWeights = False,
-    allow_mismatch: o.AllowMismatch = False,
     cache: o.Cache = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -42,31 +38,23 @@ def extract(
 
     Example: w2s-fast extract --data imagefolder:photos --model open_clip:ViT-B-32/openai --model timm:resnet18.a1_in1k
     """
-    from w2s_fast.extract.options import ExtractOptions
+    from w2s_fast.core.options import COMMAND_LINE, read_options
     from w2s_fast.tasks.extraction import extract_all
+    from w2s_fast.tasks.options import model_names
 
     out = Output(json=json, quiet=quiet)
-    chosen = ExtractOptions(
-        compute=compute.value,
-        stored=stored.value,
-        tf32=tf32,
-        random_weights=random_weights,
-        allow_mismatch=allow_mismatch,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        max_failures=max_failures,
-    )
+    read = read_options(asked, (DataOptions, ExtractOptions), where=COMMAND_LINE)
+    data = read[DataOptions]
     failed = 0
     with out.stoppable("finished parts are kept; the same command resumes"), out.progress("images") as progress:
         for record in extract_all(
-            data,
-            model,
-            options=chosen,
-            root=root,
-            identity=identity,
-            class_names=class_names,
-            templates=template,
+            data.names,
+            model_names(model) if model else None,
+            options=read[ExtractOptions],
+            root=data.root,
+            identity=data.identity,
+            class_names=data.class_names,
+            templates=data.templates,
             cache=cache,
             say=out.say,
             on_progress=progress,

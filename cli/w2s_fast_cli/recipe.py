@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from w2s_fast_cli import options as o
+from w2s_fast_cli.asking import EVERY, asks
 from w2s_fast_cli.output import Output
-from w2s_fast_cli.running import run_study
+from w2s_fast_cli.running import DryRun, Explain, run_study, told_only
 
 if TYPE_CHECKING:
     from w2s_fast.results.results import Results
@@ -21,6 +22,8 @@ app = typer.Typer(
 )
 NAME = typer.Argument(help="A recipe's name (w2s-fast recipe ls), or a TOML file of your own.")
 Name = Annotated[str, NAME]
+FITTED = ("method", "loss", "head", "supervision")
+"""What a recipe itself says."""
 
 
 @app.command("ls")
@@ -54,7 +57,9 @@ def show(name: Name, json: o.Json = False) -> None:
 
 
 @app.command()
+@asks(*EVERY, but=(*FITTED, "data", "root", "strong", "weak", "teachers", "pool"))
 def run(
+    asked: dict[str, Any],
     name: Name,
     data_root: Annotated[
         Path | None, typer.Option("--data-root", help="Folder of the real data; recipe show NAME says what lies where.")
@@ -63,7 +68,6 @@ def run(
         str | None, typer.Option(help="drawn: the miniature on embedded data, offline; full needs --data-root.")
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="Run this column of the table alone; may repeat.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Run seeds in place of the recipe's: 2, or 100-104.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Results file (JSONL, appended) [default: w2s_runs/NAME.jsonl, or NAME-drawn].")
     ] = None,
@@ -71,22 +75,25 @@ def run(
     selection: Annotated[
         str | None, typer.Option(help="last, weak_val, oracle or test_best [default: the paper's].")
     ] = None,
-    device: o.Device = "auto",
+    explain: Explain = False,
+    dry_run: DryRun = False,
     cache: o.Cache = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Run a recipe and print our numbers with 95 % intervals beside the paper's.
 
-    Rows and predictions are kept as train keeps them, so report reads them. What the cache holds is not extracted
-    again; supervisors of the recipe that are missing are trained first. Ctrl-C keeps the rows of finished fits.
+    Options that are given win over the recipe's, as --seeds 2. Rows and predictions are kept as train keeps them, so
+    report reads them. What the cache holds is not extracted again; supervisors of the recipe that are missing are
+    trained first. Ctrl-C keeps the rows of finished fits.
 
     Example: w2s-fast recipe run cpl_table1 --scale drawn
     """
     from w2s_fast.core.errors import UsageError
+    from w2s_fast.core.options import COMMAND_LINE
     from w2s_fast.recipes.places import under
     from w2s_fast.recipes.recipe import SCALES, Recipe
-    from w2s_fast.recipes.run import Plan
+    from w2s_fast.recipes.run import RecipeRun
     from w2s_fast_cli.comparison import check_format, show_tables
 
     recipe = Recipe.read(name)
@@ -104,18 +111,20 @@ def run(
     if selection is not None:
         o.check_selection(selection)
     say = Output(json=json, quiet=quiet)
-    plan = Plan.of(recipe, scale=chosen, root=data_root, only=tuple(only or ()), cache=cache, device=device)
+    planned = RecipeRun.of(
+        recipe,
+        scale=chosen,
+        root=data_root,
+        only=tuple(only or ()),
+        changes=asked,
+        cache=cache,
+        where=COMMAND_LINE,
+    )
+    if told_only(say, [planned.experiment], explain=explain, dry_run=dry_run):
+        return
     file = out or Path("w2s_runs") / f"{recipe.name}{'-drawn' if chosen == 'drawn' else ''}.jsonl"
 
     def shown(results: Results) -> None:
-        show_tables(say, plan.tables(results, selection=selection), format=format)
+        show_tables(say, planned.tables(results, selection=selection), format=format)
 
-    run_study(
-        plan,
-        plan.arguments(seeds=None if seeds is None else o.seed_list(seeds)),
-        say=say,
-        out=file,
-        save_heads=None,
-        lines=lambda rows: rows,
-        show=shown,
-    )
+    run_study(planned, say=say, out=file, save_heads=None, lines=lambda rows: rows, show=shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -14,38 +14,58 @@ from w2s_fast_cli.output import DONE_IN_PART, Output
 if TYPE_CHECKING:
     from w2s_fast.core.rows import Row
     from w2s_fast.results.results import Results
+    from w2s_fast.studies.experiment import Experiment
 
 DEFAULT_OUT = Path("w2s_runs") / "results.jsonl"
 
 
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Print what is asked as a file for sweep, names resolved; do no more.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show groups, memory and estimated seconds; do no more.")]
+
+
 class Fitted(Protocol):
-    """A `Study`, or what is checked and fitted like one."""
+    """A `Study`, or what is fitted like one."""
 
-    def check(self, **arguments: Any) -> None: ...
+    @property
+    def experiment(self) -> Experiment: ...
 
-    def fit(
-        self, *, say: Callable[[str], None], on_progress: Callable[[str, int, int], None], **arguments: Any
-    ) -> Iterator[Results]: ...
+    def fit(self, *, say: Callable[[str], None], on_progress: Callable[[str, int, int], None]) -> Iterator[Results]: ...
+
+
+def told_only(say: Output, experiments: Iterable[Experiment], *, explain: bool, dry_run: bool) -> bool:
+    """Whether experiments were to be shown alone, and so were."""
+    from w2s_fast.studies.written import to_json, to_toml
+    from w2s_fast_cli.outlining import show_outline
+
+    for experiment in experiments if explain or dry_run else ():
+        if explain:
+            print(to_json(experiment) if say.json else to_toml(experiment), end="")
+        if dry_run:
+            show_outline(say, experiment)
+    return explain or dry_run
 
 
 def run_study(
     study: Fitted,
-    arguments: Mapping[str, Any],
     *,
     say: Output,
     out: Path,
     save_heads: Path | None,
     lines: Callable[[list[Row]], Iterable[Mapping[str, Any]]],
     show: Callable[[Results], None],
+    after: Callable[[Results], None] | None = None,
 ) -> None:
     """Fit and append rows to `out`; `lines` of them go to stdout under --json, else `show` is given all results.
 
-    Ctrl-C and a task that fails keep the rows of finished fits: exit status 3. So does a run that diverged.
+    The experiment is kept beside the rows. Ctrl-C and a task that fails keep the rows of finished fits: exit status 3.
+    So does a run that diverged.
     """
     from w2s_fast.core.errors import W2SError
     from w2s_fast.studies.study import save_every_head
+    from w2s_fast.studies.written import keep
 
-    study.check(**arguments)
     o.check_file(out, "--out")
     if save_heads is not None:
         o.check_folder(save_heads, "--save-heads")
@@ -63,7 +83,8 @@ def run_study(
 
     with say.stoppable(kept), say.progress("items") as progress:
         try:
-            for results in study.fit(say=say.say, on_progress=progress, **arguments):
+            for results in study.fit(say=say.say, on_progress=progress):
+                keep(study.experiment, out)
                 written = results.save(out)
                 total = results if total is None else total + results
                 if say.json:
@@ -76,6 +97,8 @@ def run_study(
         raise failed
     if total is not None and not say.json:
         show(total)
+    if total is not None and after is not None:
+        after(total)
     say.say(kept())
     if failed is not None:
         failed.exit_status = DONE_IN_PART

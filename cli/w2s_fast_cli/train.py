@@ -3,61 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from w2s_fast_cli import options as o
+from w2s_fast_cli.asking import EVERY, asks
 from w2s_fast_cli.output import Output
-from w2s_fast_cli.running import DEFAULT_OUT, run_study
+from w2s_fast_cli.running import DEFAULT_OUT, DryRun, Explain, run_study, told_only
+
+if TYPE_CHECKING:
+    from w2s_fast.results.results import Results
+    from w2s_fast.studies.experiment import Experiment
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
 
 @app.command()
+@asks(*EVERY)
 def train(
-    method: Annotated[
-        list[str] | None, typer.Option(help="cpl kd+lp ce+lp aux+lp adapt+lp ...; several at once.")
+    asked: dict[str, Any],
+    again: Annotated[
+        Path | None, typer.Option(help="Run the experiments of this results file anew, with other options if given.")
     ] = None,
-    loss: Annotated[list[str] | None, typer.Option(help="ce, kd(tau_w=2), cpl, or my.py:mine; may repeat.")] = None,
-    head: Annotated[list[str] | None, typer.Option(help="linear, prototype(init='text'); may repeat.")] = None,
-    seeds: Annotated[str, typer.Option(help="How many run seeds (5 is 0..4), or a range such as 100-104.")] = "1",
-    data: o.Data = None,
-    weak: o.Weak = None,
-    strong: o.Strong = None,
-    weak_seeds: Annotated[int | None, typer.Option(help="Cross the seeds with so many supervisors.")] = None,
-    teachers: o.Teachers = None,
-    pool: o.Pool = False,
-    supervision: Annotated[
-        list[str] | None,
-        typer.Option(help="Who teaches: weak, gt (a ceiling), csl, ... (w2s-fast supervisions); may repeat."),
+    row: Annotated[
+        str | None, typer.Option(help="With --again: that of this run_id alone, on its data, models and seed.")
     ] = None,
-    split: Annotated[str, typer.Option(help="rotate, fixed or paper.")] = "rotate",
-    epochs: Annotated[int | None, typer.Option(help="Passes over hold-train.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows per step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate (default: the head's, 0.01).")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, tf32 (on CUDA), bf16 or fp64.")] = "fp32",
-    device: o.Device = "auto",
-    stream: Annotated[
-        bool | None,
-        typer.Option("--stream/--no-stream", help="Read features from disk in every epoch (default: what fits)."),
-    ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: key=value; a list is a grid.")] = None,
+    explain: Explain = False,
+    dry_run: DryRun = False,
     selection: Annotated[
         str, typer.Option(help="Which epoch the table shows: last, weak_val, oracle, test_best.")
     ] = "last",
-    no_references: Annotated[bool, typer.Option("--no-references", help="Skip the ceilings.")] = False,
-    root: o.Root = None,
-    identity: o.Identity = "content",
-    class_names: o.ClassNames = None,
-    template: o.Template = None,
-    drop_failed: Annotated[
-        bool, typer.Option("--drop-failed", help="Leave out images that could not be read.")
-    ] = False,
-    random_weights: o.RandomWeights = False,
-    allow_mismatch: o.AllowMismatch = False,
-    compute: o.Compute = o.ComputeIn.fp32,
-    stored: o.Stored = o.StoredIn.f16,
     out: Annotated[Path, typer.Option(help="Results file (JSONL, appended), predictions beside it.")] = DEFAULT_OUT,
     save_heads: Annotated[Path | None, typer.Option(help="Also write every fitted head here.")] = None,
     cache: o.Cache = None,
@@ -67,55 +43,59 @@ def train(
     """Fit methods over seeds on cached features, with their references, and print a table with 95 % intervals.
 
     Missing features are extracted first. Ctrl-C, or a data set that fails, keeps the rows of the fits that are done.
+    What was asked is kept beside the rows: --again asks it anew.
 
     Example: w2s-fast train --method cpl kd+lp ce+lp --seeds 5 --data drawn:sketch
     """
-    from w2s_fast.extract.options import ExtractOptions
+    from w2s_fast.core.errors import UsageError
+    from w2s_fast.core.options import COMMAND_LINE
+    from w2s_fast.studies.experiment import Experiment
     from w2s_fast.studies.study import Study
 
     say = Output(json=json, quiet=quiet)
-    study = Study(
-        data=tuple(data or ()),
-        strong=tuple(strong or ()),
-        weak=tuple(weak or ()),
-        weak_seeds=weak_seeds,
-        teachers=tuple(teachers or ()),
-        pool=pool,
-        root=root,
-        identity=identity,
-        class_names=class_names,
-        templates=tuple(template or ()),
-        drop_failed=drop_failed,
-        cache=cache,
-        stream=stream,
-        options=ExtractOptions(
-            compute=compute.value,
-            stored=stored.value,
-            random_weights=random_weights,
-            allow_mismatch=allow_mismatch,
-            device=device,
-        ),
-    )
-    grid = {"epochs": epochs, "batch_size": batch_size, "lr": lr, **o.settings(set_)}
-    arguments = {
-        "method": method,
-        "loss": loss,
-        "head": head,
-        "seeds": o.seed_list(seeds),
-        "split": split,
-        "supervision": supervision or None,
-        "references": not no_references,
-        "precision": precision,
-        "device": device,
-        **grid,
-    }
     o.check_selection(selection)
-    run_study(
-        study,
-        arguments,
-        say=say,
-        out=out,
-        save_heads=save_heads,
-        lines=lambda rows: rows,
-        show=lambda results: say.table(results.table(selection=selection)),
+    if row is not None and again is None:
+        raise UsageError("--row names a run of a results file; add --again FILE")
+    experiments = (
+        [Experiment.of(asked, cache=cache, where=COMMAND_LINE)]
+        if again is None
+        else _reopened(again, row, asked, cache, say)
     )
+    if told_only(say, experiments, explain=explain, dry_run=dry_run):
+        return
+    for experiment in experiments:
+        run_study(
+            Study.of(experiment),
+            say=say,
+            out=out,
+            save_heads=save_heads,
+            lines=lambda rows: rows,
+            show=lambda results: say.table(results.table(selection=selection)),
+            after=None if again is None else lambda results: _compare(say, again, results),
+        )
+
+
+def _reopened(again: Path, row: str | None, asked: dict[str, Any], cache: Path | None, say: Output) -> list[Experiment]:
+    """The experiments of a results file, with what the command line says otherwise."""
+    from w2s_fast.core.options import COMMAND_LINE
+    from w2s_fast.studies.written import reopened
+
+    found = reopened(again, row=row, cache=cache)
+    for digest, one in found.items():
+        if row is None and one.digest != digest:
+            say.say(
+                f"experiment {digest[:12]} asks another question by now ({one.digest[:12]}): a file that it names "
+                "(a loss of one's own, class names) or w2s-fast itself has changed since"
+            )
+    return [one.amended(asked, where=COMMAND_LINE) if asked else one for one in found.values()]
+
+
+def _compare(say: Output, again: Path, results: Results) -> None:
+    """Say how many rows of the same runs give the numbers that they gave."""
+    from w2s_fast.core.rows import read
+
+    before = {(row.get("run_id"), row.get("selection")): row.get("acc_w2s") for row in read(again)}
+    now = {(row.get("run_id"), row.get("selection")): row.get("acc_w2s") for row in results.rows}
+    shared = [key for key in now if key in before]
+    same = sum(before[key] == now[key] for key in shared)
+    say.say(f"{same} of {len(shared)} rows of the same runs have the accuracy that they have in {again}")

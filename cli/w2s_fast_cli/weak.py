@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from w2s_fast.extract.options import ExtractOptions
+from w2s_fast.tasks.options import DataOptions
 from w2s_fast_cli import options as o
+from w2s_fast_cli.asking import asks
 from w2s_fast_cli.output import DONE_IN_PART, Output
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
 
 @app.command()
+@asks(DataOptions, ExtractOptions, only=("data", "class_names", "root", "identity", "device"))
 def weak(
-    data: o.Data = None,
+    asked: dict[str, Any],
     model: Annotated[str, typer.Option(help="Architecture: timm:NAME, torchvision:NAME or drawn:cnn.")] = "drawn:cnn",
     name: Annotated[str | None, typer.Option(help="Name of the supervisor: weak:NAME (default: from --model).")] = None,
     seeds: Annotated[str, typer.Option(help="How many weak seeds (3 is 0..2), or a range such as 100-104.")] = "1",
@@ -25,10 +29,6 @@ def weak(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Start from an untrained network, not from its pretrained weights.")
     ] = False,
-    class_names: o.ClassNames = None,
-    root: o.Root = None,
-    identity: o.Identity = "content",
-    device: o.Device = "auto",
     cache: o.Cache = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -37,22 +37,27 @@ def weak(
 
     Example: w2s-fast weak --data imagefolder:photos --model timm:resnet18.a1_in1k --name r18 --seeds 3
     """
+    from w2s_fast.backbones import canonical
+    from w2s_fast.core.options import COMMAND_LINE, read_options
     from w2s_fast.finetune.supervisors import train_supervisors
+    from w2s_fast.methods.options import seed_numbers
 
     out = Output(json=json, quiet=quiet)
+    read = read_options(asked, (DataOptions, ExtractOptions), where=COMMAND_LINE)
+    chosen = read[DataOptions]
     failed = 0
     with out.stoppable("supervisors that were trained are kept"), out.progress("steps") as progress:
         for record in train_supervisors(
-            data,
-            model=model,
+            chosen.names,
+            model=canonical(model),
             name=name,
-            seeds=o.seed_list(seeds),
+            seeds=seed_numbers(seeds),
             recipe={"epochs": epochs, "steps": steps, "batch_size": batch_size, "lr": lr},
             pretrained=not random_weights,
-            class_names=class_names,
-            root=root,
-            identity=identity,
-            device=device,
+            class_names=chosen.class_names,
+            root=chosen.root,
+            identity=chosen.identity,
+            device=read[ExtractOptions].device,
             cache=cache,
             on_progress=progress,
         ):

@@ -39,7 +39,7 @@ def one_sentence(err: str) -> str:
         (["train", "--method", "cplx"], 2, "unknown method 'cplx'"),
         (["train", "--method", "cpl", "--seeds", "x"], 2, "give a count (5) or a range"),
         (["train", "--method", "cpl", "--set", "lr"], 2, "write --set key=value"),
-        (["train", "--loss", "nowhere.py:mine"], 2, "there is no file nowhere.py"),
+        (["train", "--loss", "/nowhere.py:mine"], 2, "there is no file /nowhere.py"),
         (["extract", "--data", "/some/folder"], 2, "write imagefolder:/some/folder"),
         (["extract", "--data", "imagefoldr:x"], 2, "'imagefolder'"),
         (["extract", "--data", "imagefolder:/no/such/place"], 1, "/no/such/place"),

@@ -177,7 +177,7 @@ def test_weak_says_how_many_images_it_could_not_read(said: Said, monkeypatch: py
     for failures, status in ((2, 3), (0, 0), (None, 0)):
         told = record if failures is None else {**record, "failures": failures}
         monkeypatch.setattr(supervisors, "train_supervisors", lambda *_, told=told, **__: iter([told]))
-        code, _, err = said("weak", "--data", "d", "--name", "w")
+        code, _, err = said("weak", "--data", "drawn:sketch", "--name", "w")
         assert code == status and ("2 images of D_train could not be read" in err) == bool(failures)
 
 

@@ -185,10 +185,8 @@ def test_the_table_of_losses_has_its_parameters_and_defaults():
 def test_third_party_losses_come_by_entry_point(monkeypatch):
     from importlib.metadata import EntryPoint
 
-    from w2s_fast.core import plugins
-
     point = EntryPoint(name="halved", value=f"{__name__}:Halved", group=losses.GROUP)
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == losses.GROUP else [])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point] if group == losses.GROUP else [])
     monkeypatch.setitem(sys.modules, __name__, sys.modules[Halved.__module__])
     assert losses.names()[-1] == "halved"
     assert make("halved(share=.25)").share == 0.25

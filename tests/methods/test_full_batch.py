@@ -7,8 +7,8 @@ import pytest
 
 import w2s_fast as w2s
 from w2s_fast.core.errors import UsageError
-from w2s_fast.methods.plan import plan_trials
-from w2s_fast.methods.resolve import resolve
+from w2s_fast.methods.options import FitOptions
+from w2s_fast.methods.plan import Plan
 
 
 def arrays(n=400, k=4, d=16, *, text=True):
@@ -56,12 +56,7 @@ def test_ridge_with_another_loss_or_head_says_what_to_use():
 
 
 def test_adams_ceilings_stay_cross_entropy():
-    trials = plan_trials(
-        arrays(),
-        resolve(loss="brier", head="linear"),
-        seeds=1,
-        references=True,
-        grid={"solver": ["adam", "ridge"]},
-    )
+    asked = FitOptions(loss=("brier",), head=("linear",), settings={"solver": ["adam", "ridge"]})
+    trials = Plan.of(asked).trials(arrays())
     ceilings = {(str(a.method.head), str(a.method.loss), a.settings.solver) for a in trials if a.ceiling}
     assert ceilings == {("linear", "ce", "adam"), ("linear", "brier", "ridge"), ("prototype", "ce", "adam")}

@@ -18,7 +18,7 @@ from w2s_fast.heads import find as find_head
 from w2s_fast.methods.method import WEAK
 from w2s_fast.methods.presets import METHODS
 from w2s_fast.methods.resolve import describe, find, resolve, unverified
-from w2s_fast.studies.sweep import Sweep, shipped
+from w2s_fast.studies.sweep import read_sweep, shipped
 from w2s_fast.tasks.task import Task
 
 SHORT = {"epochs": 2, "batch_size": 64}
@@ -139,13 +139,13 @@ def test_heads_are_taken_out_whole(head, tmp_path) -> None:  # type: ignore[no-u
 
 def test_the_control_grid_is_whole_and_every_row_has_a_name_of_its_own() -> None:
     assert shipped() == ("control", "supervisions")
-    arguments = Sweep.read("control").arguments()
-    methods = resolve(loss=arguments["loss"], head=arguments["head"])
+    asked = read_sweep("control").fits
+    methods = resolve(loss=asked.loss, head=asked.head)
     heads = 2 * 3 + 1 + 2 + 4 * 2 * 4 + 2
     assert len(methods) == len({m.name for m in methods}) == 7 * heads
-    assert arguments["seeds"] == 5
+    assert asked.seeds == (0, 1, 2, 3, 4)
     with pytest.raises(UsageError, match="or a name: control, supervisions"):
-        Sweep.read("contrl")
+        read_sweep("contrl")
 
 
 def test_unverified_formulae_are_told_wherever_they_come_from() -> None:

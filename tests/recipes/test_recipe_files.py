@@ -12,7 +12,7 @@ from w2s_fast.core.errors import DataError, ModelError, UsageError
 from w2s_fast.methods.resolve import resolve
 from w2s_fast.recipes.places import placed, under
 from w2s_fast.recipes.recipe import SHIPPED, Recipe, globs, shipped
-from w2s_fast.recipes.run import Plan
+from w2s_fast.studies.experiment import Experiment
 
 NAMES = shipped()
 
@@ -43,11 +43,11 @@ def test_the_header_says_source_command_and_cost(name: str) -> None:
 def test_the_miniature_needs_nothing_but_the_package(name: str) -> None:
     recipe = Recipe.read(name)
     found, left_out = placed(recipe, scale="drawn", root=None)
-    study = Plan(recipe=found, scale="drawn").study
+    asked = Experiment.of(found.scale("drawn").asked)
     assert not left_out
-    for data in study.data:
+    for data in asked.data.names:
         assert data.startswith("drawn:")
-    for model in (*study.strong, *study.weak):
+    for model in (*asked.models.strong, *asked.models.weak):
         own = recipe.supervisors.get(model.partition(":")[2], {})
         assert model.startswith("drawn:") or own["model"] == "drawn:cnn", model
 
@@ -56,9 +56,8 @@ def test_the_miniature_needs_nothing_but_the_package(name: str) -> None:
 @pytest.mark.parametrize("scale", ["full", "drawn"])
 def test_methods_and_columns_are_known(name: str, scale: str) -> None:
     recipe = Recipe.read(name)
-    sweep = recipe.scale(scale).sweep
-    asked = sweep.arguments()
-    methods = {m.name for m in resolve(asked["method"], asked["loss"], asked["head"], asked["supervision"])}
+    asked = recipe.scale(scale).asked
+    methods = {m.name for m in resolve(*(asked.get(key) for key in ("method", "loss", "head", "supervision")))}
     named = {one for value in recipe.values.values() if not isinstance(value, str) for one in value.values()}
     assert not named or named == methods
     published = recipe.published(scale)
@@ -131,7 +130,7 @@ def test_unknown_recipes_and_columns_are_told_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="no column 'clip' at scale drawn; did you mean 'clipart'"):
         Recipe.read("cpl_table1").only(("clip",), scale="drawn")
     chosen = Recipe.read("cpl_table1").only(("sketch", "real"), scale="drawn")
-    assert chosen.scale("drawn").sweep.data == ("drawn:real", "drawn:sketch")
+    assert chosen.scale("drawn").asked["data"] == ["drawn:real", "drawn:sketch"]
     assert [c.name for c in chosen.published("drawn").columns] == ["real", "sketch"]
 
 
@@ -152,7 +151,7 @@ def test_what_is_not_there_is_told_with_what_to_place_where(tmp_path: Path) -> N
     with pytest.raises(DataError, match=f"Product: {tmp_path}/officehome/Product is not there; it wants .*--only"):
         placed(recipe, scale="full", root=tmp_path)
     found, _ = placed(recipe.only(("Real World",), scale="full"), scale="full", root=tmp_path)
-    assert found.scale("full").sweep.data == (f"imagefolder:{tmp_path}/officehome/Real World",)
+    assert found.scale("full").asked["data"] == [f"imagefolder:{tmp_path}/officehome/Real World"]
 
 
 def test_a_weight_file_under_the_root_stands_for_the_model(tmp_path: Path) -> None:
@@ -165,8 +164,8 @@ def test_a_weight_file_under_the_root_stands_for_the_model(tmp_path: Path) -> No
     file.touch()
     (tmp_path / "models" / "timm-resnet34.a1_in1k.pth").touch()
     found, _ = placed(recipe, scale="full", root=tmp_path)
-    strong = found.scale("full").sweep.strong
-    assert strong == ("open_clip:ViT-B-32/openai", f"open_clip:ViT-B-16/openai@{file}", "open_clip:ViT-L-14/openai")
+    strong = found.scale("full").asked["strong"]
+    assert strong == ["open_clip:ViT-B-32/openai", f"open_clip:ViT-B-16/openai@{file}", "open_clip:ViT-L-14/openai"]
     assert (
         found.supervisors["cpl-r34"]["model"] == f"timm:resnet34.a1_in1k/@{tmp_path}/models/timm-resnet34.a1_in1k.pth"
     )
@@ -185,7 +184,7 @@ def test_a_model_library_that_is_not_here_costs_its_column_or_the_scale(tmp_path
     table3 = Recipe.read("cpl_table3")
     absent = {name: {**t, "model": t["model"].replace("hf:", "absent:")} for name, t in table3.supervisors.items()}
     found, left_out = placed(replace(table3, supervisors=absent), scale="full", root=tmp_path)
-    assert "CvT-13" not in found.scale("full").labels["weak"] and len(found.scale("full").sweep.weak) == 4
+    assert "CvT-13" not in found.scale("full").labels["weak"] and len(found.scale("full").asked["weak"]) == 4
     assert left_out == [
         "CvT-13 is left out: absent:microsoft/cvt-13 needs the model library 'absent', which is not here"
     ]

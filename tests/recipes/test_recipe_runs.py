@@ -20,7 +20,7 @@ from w2s_fast.extract import text, worker
 from w2s_fast.finetune import supervisors
 from w2s_fast.recipes import run as running
 from w2s_fast.recipes.recipe import Recipe, shipped
-from w2s_fast.recipes.run import Plan
+from w2s_fast.recipes.run import RecipeRun
 from w2s_fast.recipes.tables import by_group, tables_against
 from w2s_fast.report.comparison import side_by_side
 from w2s_fast.report.tables import to_markdown
@@ -59,22 +59,24 @@ def quick(name: str) -> Recipe:
     recipe = Recipe.read(name)
     weak = {one: {**table, "steps": 20} if "steps" in table else table for one, table in recipe.supervisors.items()}
     scale = recipe.scale("drawn")
-    settings = {**scale.sweep.settings, "epochs": scale.sweep.settings.get("epochs", 2)}
+    settings = {"epochs": 2, **scale.asked.get("settings", {})}
     if isinstance(settings["epochs"], int):
         settings["epochs"] = 2
     labels = scale.labels
     if recipe.lines is not None:
         labels = {**labels, "weak": {label: labels["weak"][label] for label in ("400 steps", "shipped")}}
-    scale = replace(scale, sweep=replace(scale.sweep, settings=settings), labels=labels)
+    scale = replace(scale, asked={**scale.asked, "settings": settings}, labels=labels)
     return replace(recipe, supervisors=weak, scales={**recipe.scales, "drawn": scale})
 
 
-def fitted(plan: Plan, *, seeds: int = 1) -> tuple[Results, list[str]]:
+def of(recipe: Recipe, *, seeds: int = 1, **where: Any) -> RecipeRun:
+    return RecipeRun.of(recipe, changes={"seeds": seeds}, **where)
+
+
+def fitted(run: RecipeRun) -> tuple[Results, list[str]]:
     said: list[str] = []
-    arguments = plan.arguments(seeds=seeds)
-    plan.check(**arguments)
     total: Results | None = None
-    for one in plan.fit(say=said.append, **arguments):
+    for one in run.fit(say=said.append):
         total = one if total is None else total + one
     assert total is not None
     return total, said
@@ -83,7 +85,7 @@ def fitted(plan: Plan, *, seeds: int = 1) -> tuple[Results, list[str]]:
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in shipped()])
 def test_each_recipe_runs_in_miniature(name: str, cache: Path) -> None:
     recipe = quick(name)
-    plan = Plan.of(recipe, scale="drawn", only=(ONE[name],) if name in ONE else (), cache=cache)
+    plan = of(recipe, scale="drawn", only=(ONE[name],) if name in ONE else (), cache=cache)
     results, _ = fitted(plan)
     assert {row["status"] for row in results.rows} == {"ok"}
     tables = plan.tables(results)
@@ -99,7 +101,7 @@ def test_each_recipe_runs_in_miniature(name: str, cache: Path) -> None:
         if (
             row["selection"] == recipe.selection
             and row["weak_seed"] is not None
-            and row["strong"] == plan.study.strong[-1]
+            and row["strong"] == plan.experiment.models.strong[-1]
         ):
             means.setdefault(row["method"], []).append(row["acc_w2s"] or 0.0)
     last = tables[0].groups[-1]
@@ -113,10 +115,10 @@ def test_each_recipe_runs_in_miniature(name: str, cache: Path) -> None:
 
 
 def test_a_second_recipe_on_the_same_encoders_extracts_nothing(cache: Path, extracted: list[str]) -> None:
-    fitted(Plan.of(quick("cpl_table1"), scale="drawn", only=("clipart",), cache=cache))
+    fitted(of(quick("cpl_table1"), scale="drawn", only=("clipart",), cache=cache))
     extracted.clear()
     for name in ("cpl_table4", "cpl_table6", "cpl_figure2"):
-        fitted(Plan.of(quick(name), scale="drawn", only=("clipart",) if name in ONE else (), cache=cache))
+        fitted(of(quick(name), scale="drawn", only=("clipart",) if name in ONE else (), cache=cache))
     assert extracted == []
 
 
@@ -162,8 +164,8 @@ def root(tmp_path: Path) -> Path:
 
 def test_real_files_under_a_root(root: Path, tmp_path: Path, extracted: list[str]) -> None:
     recipe = Recipe.read(tmp_path / "mine.toml")
-    plan = Plan.of(recipe, scale="full", root=root, cache=tmp_path / "cache")
-    results, said = fitted(plan, seeds=2)
+    plan = of(recipe, seeds=2, scale="full", root=root, cache=tmp_path / "cache")
+    results, said = fitted(plan)
     assert any("training weak:tiny on D_train (drawn:cnn, weak seeds 0-0)" in line for line in said)
     assert {row["data"] for row in results.rows} == {f"list:{root}/small/a_{{train,test}}.txt"}
     table = plan.tables(results)[0]
@@ -172,7 +174,7 @@ def test_real_files_under_a_root(root: Path, tmp_path: Path, extracted: list[str
     assert table.cell("a", "kd+lp", "paper_accuracy").value == 0.5
     assert "images" in extracted
     extracted.clear()
-    again, said = fitted(plan, seeds=2)
+    again, said = fitted(plan)
     assert extracted == [] and not any("training weak:tiny" in line for line in said)
     assert values(again.rows) == values(results.rows)
     # results of another root stand in the same columns
@@ -186,7 +188,7 @@ def test_real_files_under_a_root(root: Path, tmp_path: Path, extracted: list[str
 def test_supervisors_know_images_as_the_study_does(root: Path, tmp_path: Path) -> None:
     """Under ids of another kind a supervisor's D_train would never meet the pool, whatever it was trained on."""
     (tmp_path / "mine.toml").write_text(MINE.replace("[full]", '[full]\nidentity = "path"'))
-    plan = Plan.of(Recipe.read(tmp_path / "mine.toml"), scale="full", root=root, cache=tmp_path / "cache")
+    plan = of(Recipe.read(tmp_path / "mine.toml"), scale="full", root=root, cache=tmp_path / "cache")
     fitted(plan)
     data = f"list:{root}/small/a_{{train,test}}.txt"
     manifest = open_manifest(data, identity="path", cache=tmp_path / "cache")
@@ -213,9 +215,9 @@ def test_a_supervisor_of_that_name_that_was_trained_otherwise_is_refused(
     data = f"list:{root}/small/a_{{train,test}}.txt"
     list(supervisors.train_supervisors([data], model="drawn:cnn", name="tiny", recipe={"steps": 3}, cache=cache))
     changed = replace(recipe, supervisors={"tiny": {**recipe.supervisors["tiny"], **change}})
-    plan = Plan.of(changed, scale="full", root=root, cache=cache)
+    plan = of(changed, scale="full", root=root, cache=cache)
     with pytest.raises(UsageError, match=words):
-        next(iter(plan.fit(say=lambda _: None, **plan.arguments())))
+        next(iter(plan.fit(say=lambda _: None)))
 
 
 def test_weights_that_cannot_be_had_are_told_with_their_place(
@@ -232,6 +234,6 @@ def test_weights_that_cannot_be_had_are_told_with_their_place(
 
     monkeypatch.setattr(running, "train_supervisors", lambda *_, **__: iter(()))
     monkeypatch.setattr(running.Study, "fit", absent)
-    plan = Plan.of(recipe, scale="full", root=root, cache=tmp_path / "cache")
+    plan = of(recipe, scale="full", root=root, cache=tmp_path / "cache")
     with pytest.raises(ModelError, match=f"place the file as {root}/models/open_clip-ViT-B-32-openai.safetensors"):
-        next(iter(plan.fit(say=lambda _: None, **plan.arguments())))
+        next(iter(plan.fit(say=lambda _: None)))

@@ -13,11 +13,13 @@ from w2s_fast.data import open_manifest
 from w2s_fast.data.splits import split
 from w2s_fast.methods import run as fitting
 from w2s_fast.methods.fit import fit
+from w2s_fast.methods.options import FitOptions
 from w2s_fast.results.results import Results
 from w2s_fast.studies import dry_run as outlines
 from w2s_fast.studies.dry_run import Group, Missing, dry_run, totals
-from w2s_fast.studies.study import Study
-from w2s_fast.studies.sweep import Sweep, agreements
+from w2s_fast.studies.experiment import Experiment
+from w2s_fast.studies.sweep import agreements, read_sweep
+from w2s_fast.tasks.options import DataOptions, ModelOptions
 from w2s_fast.tasks.task import Task
 
 SHORT: dict[str, Any] = {"epochs": 2, "batch_size": 64, "device": "cpu"}
@@ -27,15 +29,12 @@ def test_a_file_is_read_field_by_field(tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
     path.write_text('method = "cpl"\nloss = ["ce", "kd"]\nseeds = [3, 4]\ndata = ["drawn:sketch"]\nreferences = false\n'
                     'weak_seeds = 2\nroot = "pics"\n[settings]\nlr = [0.1, 0.01]\nepochs = 3\n')  # fmt: skip
-    sweep = Sweep.read(path)
-    assert (sweep.method, sweep.loss, sweep.seeds) == (("cpl",), ("ce", "kd"), (3, 4))
-    study = sweep.study(cache=tmp_path, device="cpu")
-    assert (study.data, study.weak_seeds, study.root, study.cache) == (("drawn:sketch",), 2, Path("pics"), tmp_path)
-    assert sweep.arguments(device="cpu") == {
-        "method": ["cpl"], "loss": ["ce", "kd"], "head": None, "seeds": [3, 4], "split": "rotate",
-        "supervision": None, "references": False, "precision": "fp32", "device": "cpu",
-        "lr": [0.1, 0.01], "epochs": 3,
-    }  # fmt: skip
+    asked = read_sweep(path, cache=tmp_path)
+    assert asked.fits == FitOptions(
+        method=("cpl",), loss=("ce", "kd"), seeds=(3, 4), references=False, settings={"lr": [0.1, 0.01], "epochs": 3}
+    )
+    assert asked.data == DataOptions(names=("drawn:sketch",), root=Path.cwd() / "pics")
+    assert asked.models == ModelOptions(weak_seeds=2) and asked.cache == tmp_path
 
 
 @pytest.mark.parametrize(
@@ -46,7 +45,7 @@ def test_a_file_is_read_field_by_field(tmp_path: Path) -> None:
         ("[settings]\nlearning = 1", "[settings]: unknown setting 'learning'"),
         ("[settings]\nlr = -1.0", "[settings]: lr must be a finite number above 0"),
         ("method = 3", "method must be a string or a list of strings, not 3"),
-        ("seeds = '5'", "seeds must be a whole number, not '5'"),
+        ("seeds = 'five'", "give a count (5) or a range (100-104)"),
         ("weak_seeds = true", "weak_seeds must be a whole number"),
         ("references = 1", "references must be true or false"),
         ("settings = 1", "settings must be a table"),
@@ -57,13 +56,13 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, text: str, words: str) -> 
     path = tmp_path / "s.toml"
     path.write_text(text)
     with pytest.raises(UsageError) as told:
-        Sweep.read(path)
+        read_sweep(path)
     assert words in str(told.value) and str(path) in str(told.value)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot read the sweep .* No such file"):
-        Sweep.read(tmp_path / "none.toml")
+        read_sweep(tmp_path / "none.toml")
 
 
 def test_groups_before_anything_is_extracted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -77,8 +76,8 @@ def test_groups_before_anything_is_extracted(monkeypatch: pytest.MonkeyPatch, tm
         return real(stack, **size)
 
     monkeypatch.setattr(outlines, "estimate", seen)
-    study = Study(data=("drawn:sketch",), cache=tmp_path)
-    found = list(dry_run(study, method=["cpl", "kd+lp"], loss="ce", seeds=3, lr=[0.01, 0.001], device="cpu"))
+    asked = {"data": "drawn:sketch", "method": ["cpl", "kd+lp"], "loss": "ce", "seeds": 3, "device": "cpu"}
+    found = list(dry_run(Experiment.of({**asked, "settings": {"lr": [0.01, 0.001]}}, cache=tmp_path)))
     missing = [one for one in found if isinstance(one, Missing)]
     assert [(m.model, m.data) for m in missing] == [("drawn:clip", "drawn:sketch"), ("drawn:cnn", "drawn:sketch")]
     assert all(f"w2s-fast extract --data drawn:sketch --model {m.model}" in m.command for m in missing)
@@ -96,14 +95,14 @@ def test_groups_before_anything_is_extracted(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_banks_of_teachers_are_missing_too(tmp_path: Path) -> None:
-    study = Study(data=("drawn:sketch",), weak=("drawn:cnn/0",), teachers=("drawn:cnn",), cache=tmp_path)
-    found = list(dry_run(study, method="ensemble+lp", seeds=1))
+    asked = {"data": "drawn:sketch", "weak": "drawn:cnn/0", "teachers": "drawn:cnn", "method": "ensemble+lp"}
+    found = list(dry_run(Experiment.of(asked, cache=tmp_path)))
     assert [m.model for m in found if isinstance(m, Missing)] == ["drawn:clip", "drawn:cnn/0", "drawn:cnn"]
 
 
 def test_a_dry_run_refuses_what_the_fits_would(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown setting 'foo'"):
-        list(dry_run(Study(data=("drawn:sketch",), cache=tmp_path), method="cpl", foo=1))
+        Experiment.of({"data": "drawn:sketch", "method": "cpl", "settings": {"foo": 1}}, cache=tmp_path)
 
 
 def test_agreement_is_that_of_hold_val() -> None:

@@ -14,8 +14,9 @@ from cases import QUICK, accuracy, student, taught_p
 import w2s_fast as w2s
 from w2s_fast import supervisions
 from w2s_fast.core.errors import SpecError, TrainError, UsageError
-from w2s_fast.methods.plan import plan_trials
-from w2s_fast.methods.resolve import find, resolve
+from w2s_fast.methods.options import FitOptions
+from w2s_fast.methods.plan import Plan
+from w2s_fast.methods.resolve import find
 from w2s_fast.supervisions.boosting import EnsemW2SLike
 from w2s_fast.supervisions.context import Context, SharedCache
 from w2s_fast.tasks.task import Task
@@ -73,7 +74,7 @@ def test_rounds_are_those_of_a_loop(vote: str, monkeypatch: pytest.MonkeyPatch) 
         encoders={"weak/0": rng.normal(size=(n, 5))},
     )
     tables = [torch.from_numpy(rng.normal(size=(n, k)) + np.eye(k)[labels]).float().log_softmax(-1) for _ in range(3)]
-    [trial] = plan_trials(task, resolve(loss="kd", head="linear"), seeds=1, references=False, grid={})
+    [trial] = Plan.of(FitOptions(loss=("kd",), head=("linear",), references=False)).trials(task)
     shared = SharedCache(task, prior=None)
     said = iter(tables)
     monkeypatch.setattr(shared, "says", lambda fit, request: next(said))

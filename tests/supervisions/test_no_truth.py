@@ -14,6 +14,7 @@ import w2s_fast as w2s
 from w2s_fast import supervisions
 from w2s_fast.core.errors import TrainError, UsageError
 from w2s_fast.core.rows import STAGE_MADE_BY_TRUTH, without_truth
+from w2s_fast.studies.experiment import Experiment
 from w2s_fast.studies.study import Study
 from w2s_fast.supervisions.context import Context
 from w2s_fast.supervisions.fit_request import FitRequest, FitRequests
@@ -161,7 +162,7 @@ def test_specialists_of_few_rows_bound_a_large_batch() -> None:
 
 def test_teachers_are_refused_before_anything_is_opened() -> None:
     with pytest.raises(UsageError, match="loss kd takes one teacher"):
-        Study(data=("drawn:sketch",)).check(loss="kd", supervision="teachers")
+        Experiment.of({"data": "drawn:sketch", "loss": "kd", "supervision": "teachers"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +178,10 @@ def test_what_stops_half_way_keeps_the_rows_of_others(monkeypatch: pytest.Monkey
     monkeypatch.setitem(supervisions.SUPERVISIONS, "stops", f"{__name__}:Stops")
     monkeypatch.setattr(Study, "tasks", lambda *_, **__: iter([world()]))
     found: list[w2s.Results] = []
+    asked = {
+        "loss": "ce", "head": "linear", "data": "drawn:sketch", "supervision": ["weak", "stops"], "references": False,
+        "settings": {"batch_size": 64, "epochs": 1},
+    }  # fmt: skip
     with pytest.raises(UsageError, match="enough"):
-        found += Study(data=("drawn:sketch",)).fit(supervision=["weak", "stops"], **{**QUICK, "epochs": 1})
+        found += Study.of(Experiment.of(asked)).fit()
     assert [row["supervision"] for one in found for row in one.rows][:1] == ["weak"]

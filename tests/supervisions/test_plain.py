@@ -16,8 +16,9 @@ from w2s_fast.core.errors import DataError, SpecError, UsageError
 from w2s_fast.core.rows import without_truth
 from w2s_fast.core.specs import Spec
 from w2s_fast.losses import Supervision
-from w2s_fast.methods import plan as planning
 from w2s_fast.methods import run
+from w2s_fast.methods.options import FitOptions
+from w2s_fast.methods.plan import Plan
 from w2s_fast.methods.resolve import resolve
 from w2s_fast.supervisions.context import Context
 from w2s_fast.supervisions.fit_request import FitRequest, FitRequests, Student
@@ -242,6 +243,12 @@ def test_rows_without_d_train_are_no_ones(tmp_path: Any) -> None:
 
 def test_outlines_count_stages() -> None:
     task = student_world()
-    methods = resolve(method="kd+lp", supervision=["weak", "twice"])
-    trials = planning.plan_trials(task, methods, seeds=2, references=False, grid={"epochs": 1, "batch_size": 8})
+    asked = FitOptions(
+        method=("kd+lp",),
+        supervision=("weak", "twice"),
+        seeds=(0, 1),
+        references=False,
+        settings={"epochs": 1, "batch_size": 8},
+    )
+    trials = Plan.of(asked).trials(task)
     assert [run.split for run in run.outlined_runs(task, trials, [0, 1])] == [0, 1, 0, 0, 1, 1]

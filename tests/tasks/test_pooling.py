@@ -13,6 +13,7 @@ from w2s_fast.core.errors import UsageError
 from w2s_fast.data import drawn, drawn_source
 from w2s_fast.data.splits import halves
 from w2s_fast.store.refs import list_refs
+from w2s_fast.studies.experiment import Experiment
 from w2s_fast.studies.study import Study
 from w2s_fast.tasks.opening import open_task
 from w2s_fast.tasks.pooling import JoinedBlocks, pool_tasks
@@ -149,8 +150,9 @@ def few_drawings(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 def test_a_study_pools_drawn_domains_and_extracts_nothing_again(tmp_path: Path, few_drawings: int) -> None:
     data, said = ("drawn:sketch", "drawn:clipart"), []
     with pytest.raises(UsageError, match="--data A B"):
-        Study(data=data[:1], pool=True).sets()
-    study = Study(data=data, strong=("drawn:cnn/real-0",), weak=("drawn:cnn/0",), pool=True, cache=tmp_path)
+        Experiment.of({"data": data[:1], "pool": True, "loss": "ce"}).sets()
+    asked = {"data": data, "strong": "drawn:cnn/real-0", "weak": "drawn:cnn/0", "pool": True, "loss": "ce"}
+    study = Study.of(Experiment.of(asked, cache=tmp_path))
     [pooled] = study.tasks()
     [again] = study.tasks(say=said.append)
     assert pooled.keys == again.keys and not [line for line in said if "extracting" in line]

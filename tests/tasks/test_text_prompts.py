@@ -18,7 +18,7 @@ from w2s_fast.core.errors import MissingText, UsageError
 from w2s_fast.heads import Start
 from w2s_fast.methods.resolve import find
 from w2s_fast.studies.dry_run import Group, dry_run
-from w2s_fast.studies.study import Study
+from w2s_fast.studies.experiment import Experiment
 from w2s_fast.tasks.task import Task
 
 NAMES = ("cat", "ice cream", "bicycle", "sun", "tree")
@@ -80,8 +80,8 @@ def test_an_encoder_without_a_tower_is_told(task: Task) -> None:
 def test_the_command_on_drawn_sketch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "rows.jsonl"
     line = f"train --method tp_cpl kd+tp --data drawn:sketch --seeds 1 --cache {tmp_path / 'cache'} --out {out}"
-    study = Study(data=("drawn:sketch",), cache=tmp_path / "cache")
-    planned = [one for one in dry_run(study, method=["tp_cpl", "kd+tp"]) if isinstance(one, Group)]
+    asked = Experiment.of({"data": "drawn:sketch", "method": ["tp_cpl", "kd+tp"]}, cache=tmp_path / "cache")
+    planned = [one for one in dry_run(asked) if isinstance(one, Group)]
     assert sum(one.runs for one in planned) == 6
     with pytest.raises(SystemExit) as stop:
         cli(line.split())

@@ -6,11 +6,12 @@ are built from these fields, and files and keyword arguments are read by them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from w2s_fast.core.errors import UsageError, nearest
 
@@ -25,7 +26,7 @@ class Checked(Protocol):
     def checked(self) -> Checked: ...
 
 
-T = TypeVar("T", bound=Checked)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ def keys_of(*owners: type[Any]) -> dict[str, list[Key]]:
 
 def _key(owner: type[Any], one: Field[Any], kind: Any) -> Key:
     told: Option = one.metadata["option"]
-    default = one.default if one.default_factory is not dict[str, Any] else {}
+    default = one.default if one.default_factory is MISSING else one.default_factory()
     return Key(
         name=told.name or one.name, owner=owner, field=one.name, kind=_without_none(kind), default=default, option=told
     )
@@ -96,7 +97,17 @@ def _without_none(kind: Any) -> Any:
     return left[0] if len(left) == 1 else Union[left]  # noqa: UP007 - made from a tuple
 
 
-def read_options(values: Mapping[str, Any], owners: Sequence[type[T]], *, where: str = "") -> list[T]:
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """One object of each dataclass that was asked for."""
+
+    made: Mapping[type[Any], Any]
+
+    def __getitem__(self, owner: type[T]) -> T:
+        return self.made[owner]
+
+
+def read_options(values: Mapping[str, Any], owners: Sequence[type[Checked]], *, where: str = "") -> Groups:
     """One checked object of each dataclass from a flat mapping; None stands for the default.
 
     Raises `UsageError` that names `where` (a file, or `COMMAND_LINE`) and the key, for one that is unknown, of another
@@ -111,30 +122,31 @@ def read_options(values: Mapping[str, Any], owners: Sequence[type[T]], *, where:
             continue
         for key in known[name]:
             chosen[key.owner][key.field] = read_value(key, value, where=where)
-    made: list[T] = []
+    made: dict[type[Any], Checked] = {}
     for owner in owners:
-        try:
-            made.append(owner(**chosen[owner]).checked())  # type: ignore[arg-type] - checked() gives itself
-        except UsageError as error:
-            raise _at(where, error) from None
-    return made
+        with at(where):
+            made[owner] = owner(**chosen[owner]).checked()
+    return Groups(made=made)
 
 
 def read_value(key: Key, value: Any, *, where: str = "") -> Any:
     """A value as its field keeps it, or a `UsageError` for one of another type."""
     label = called(key.name, where)
     if key.option.read is not None:
-        try:
-            return key.option.read(value)
-        except UsageError as error:
-            raise _at(where, error) from None
+        with at(where):
+            value = key.option.read(value)
     if key.several:
         return _several(key, value, label)
-    kinds = get_args(key.kind) if get_origin(key.kind) is Union else (get_origin(key.kind) or key.kind,)
+    kinds = tuple(map(_plain, get_args(key.kind) if get_origin(key.kind) is Union else (key.kind,)))
     if any(_is(value, kind) for kind in kinds):
         return Path(value).expanduser() if Path in kinds else float(value) if kinds == (float,) else value
     words = " or ".join(WORDS.get(kind, "a table") for kind in kinds)
     raise UsageError(f"{label} must be {words}, not {value!r}")
+
+
+def _plain(kind: Any) -> Any:
+    """The class of a type: a choice of words is a string, a mapping of anything a mapping."""
+    return str if get_origin(kind) is Literal else get_origin(kind) or kind
 
 
 def _several(key: Key, value: Any, label: str) -> tuple[Any, ...]:
@@ -160,9 +172,15 @@ def called(name: str, where: str = "") -> str:
     return f"--{name.replace('_', '-')}" if where == COMMAND_LINE else f"{_before(where)}{name}"
 
 
+@contextmanager
+def at(where: str, part: str = "") -> Iterator[None]:
+    """A `UsageError` raised inside names the file, and the part of it; on a command line messages name the flag."""
+    try:
+        yield
+    except UsageError as error:
+        place = f"{where}, {part}" if part and _before(where) else where
+        raise type(error)(f"{_before(place)}{error}") from None
+
+
 def _before(where: str) -> str:
     return f"{where}: " if where not in ("", COMMAND_LINE) else ""
-
-
-def _at(where: str, error: UsageError) -> UsageError:
-    return type(error)(f"{_before(where)}{error}")

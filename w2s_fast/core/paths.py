@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 from w2s_fast.core.errors import UsageError
@@ -12,6 +13,13 @@ from w2s_fast.core.errors import UsageError
 # `Path` turns the two slashes of an address into one
 _BUCKET = re.compile(r"(s3|gs|az|memory):/+([^/].*?)/*")
 _LONGEST_NAME = 255
+
+
+def absolute_path(value: Any) -> Any:
+    """A path from the root of the file system, links kept; anything else as it is."""
+    if not isinstance(value, str | Path):
+        return value
+    return Path(os.path.abspath(Path(value).expanduser()))  # noqa: PTH100 - keeps links
 
 
 def cache_root(cache: str | Path | None = None) -> Path:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 def _added(group: str) -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # not above: help lists commands without it
+
     return {point.name: point for point in entry_points(group=group)}
 
 

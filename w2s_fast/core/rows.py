@@ -91,6 +91,7 @@ class Row(TypedDict, total=False):
     preds: str | None
     code: str
     note: str | None
+    experiment: str
 
 
 MADE_BY_TRUTH: dict[str, bool] = {

@@ -94,6 +94,11 @@ def canonical(data: str) -> str:
     return f"{data.partition(':')[0]}:{os.path.abspath(Path(location).expanduser())}"  # noqa: PTH100 - keeps links
 
 
+def on_disk(data: str) -> bool:
+    """Whether a data set is read from a path, so that its bytes take time to read."""
+    return _source(data)[0].on_disk
+
+
 def expand_data(patterns: str | Sequence[str]) -> list[str]:
     """The data names that `patterns` stand for, in order, each once: `drawn:*`, `imagefolder:/p/*`, or plain names.
 

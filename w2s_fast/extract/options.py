@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from w2s_fast.core.errors import UsageError, nearest
+from w2s_fast.core.options import option
 
 Compute = Literal["fp32", "bf16"]
 Stored = Literal["f16", "f32"]
@@ -22,15 +23,15 @@ class ExtractOptions:
     beside an encoder on the CPU) and `max_failures` (unreadable images before giving up; None = any number) do not.
     """
 
-    compute: Compute = "fp32"
-    stored: Stored = "f16"
-    tf32: bool = False
-    random_weights: bool = False
-    allow_mismatch: bool = False
-    device: str = "auto"
-    batch_size: int = 256
-    workers: int | None = None
-    max_failures: int | None = None
+    compute: Compute = option("fp32", "fp32, or bf16 autocast; enters the cache key.")
+    stored: Stored = option("f16", "Stored as f16 or f32; enters the cache key.")
+    tf32: bool = option(False, "Allow TF32 on CUDA; enters the cache key.")
+    random_weights: bool = option(False, "Take an untrained network, knowingly.")
+    allow_mismatch: bool = option(False, "Accept weights that do not fit the model.")
+    device: str = option("auto", "auto, cpu or cuda.", numbers=False)
+    batch_size: int = option(256, "Images per forward pass.", name="extract_batch_size", numbers=False)
+    workers: int | None = option(None, "Decoding processes (default: by cores and device).", numbers=False)
+    max_failures: int | None = option(None, "Give up after so many unreadable images.", numbers=False)
 
     def in_key(self) -> dict[str, Any]:
         """The choices that change numbers, as JSON."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from w2s_fast import losses
 from w2s_fast.backbones.device import pick_device, threads
-from w2s_fast.core.errors import UsageError, W2SError, nearest
-from w2s_fast.data.splits import MODES
+from w2s_fast.core.errors import W2SError
+from w2s_fast.core.options import keys_of, read_options
+from w2s_fast.methods.options import ComputeOptions, FitOptions
 from w2s_fast.methods.outcomes import asked, outcome_of
-from w2s_fast.methods.plan import plan_trials
-from w2s_fast.methods.resolve import resolve
+from w2s_fast.methods.plan import Plan
 from w2s_fast.methods.run import run_trials, threads_for
 from w2s_fast.results.results import Results
 from w2s_fast.results.scoring import score
@@ -47,25 +48,50 @@ def fit(
     None takes what fits.
     Raises `UsageError` for unknown names, `MissingText` for text init without text, `DataError` for unusable splits.
     """
-    methods = resolve(method, loss, head, supervision)
-    trials = plan_trials(task, methods, seeds=seeds, references=references, grid=grid)
-    if split not in MODES:
-        raise UsageError(f"unknown split {split!r}{nearest(split, MODES)}")
-    of_seed = {seed: task.splits(mode=split, seed=seed) for seed in sorted({trial.seed for trial in trials})}
-    place = pick_device(device)
+    given: dict[str, Any] = {
+        "method": method,
+        "loss": loss,
+        "head": head,
+        "seeds": seeds,
+        "split": split,
+        "supervision": supervision,
+        "references": references,
+        "device": device,
+        "precision": precision,
+        "stream": stream,
+    }
+    known = keys_of(FitOptions, ComputeOptions)
+    given |= {key: grid.pop(key) for key in list(grid) if key in known}
+    read = read_options({**given, "settings": grid}, (FitOptions, ComputeOptions))
+    plan, compute = Plan.of(read[FitOptions]), read[ComputeOptions]
+    return fit_plan(task, plan, compute=compute, on_progress=on_progress, on_cut=on_cut)
+
+
+def fit_plan(
+    task: Task,
+    plan: Plan,
+    *,
+    compute: ComputeOptions,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_cut: Callable[[Results], None] | None = None,
+) -> Results:
+    """`fit` of what is resolved already."""
+    trials = plan.trials(task)
+    of_seed = {seed: task.splits(mode=plan.split, seed=seed) for seed in sorted({trial.seed for trial in trials})}
+    compute = replace(compute, device=pick_device(compute.device))
     done: dict[int, Student] = {}
 
     def finished() -> Results:
         outcomes = [
-            outcome_of(task, trial, done[i], of_seed[trial.seed], mode=split, precision=precision)
+            outcome_of(task, trial, done[i], of_seed[trial.seed], mode=plan.split, precision=compute.precision)
             for i, trial in enumerate(trials)
             if i in done
         ]
-        return score(task, outcomes, mode=split, device=place, asked=asked(trials, of_seed))
+        return score(task, outcomes, mode=plan.split, device=compute.device, asked=asked(trials, of_seed))
 
     try:
         with threads(threads_for(task, trials)):
-            for index, student in run_trials(task, trials, of_seed, device=place, precision=precision, stream=stream):
+            for index, student in run_trials(task, trials, of_seed, compute=compute):
                 done[index] = student
                 if on_progress is not None:
                     on_progress(len(done), len(trials))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
-from numbers import Integral
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from w2s_fast import heads, losses, supervisions
+from w2s_fast.core.code_digest import code_digest
 from w2s_fast.core.errors import MissingText, UsageError
 from w2s_fast.core.fields import argument_of
+from w2s_fast.core.hashing import canonical_json, digest_bytes
+from w2s_fast.core.options import at
+from w2s_fast.core.schedule import make_schedule
 from w2s_fast.core.settings import Settings
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.methods.grid import Point, grid_of, passed_on
 from w2s_fast.methods.method import GT, Method
-from w2s_fast.methods.resolve import short
+from w2s_fast.methods.options import FitOptions
+from w2s_fast.methods.resolve import resolve, short
 from w2s_fast.supervisions.strategy import Strategy
 from w2s_fast.tasks.task import Task
 from w2s_fast.train.solver import Ridge, make_solver
@@ -53,42 +57,88 @@ class Trial:
         return (str(_ceiling_head(self.method.head)), self.settings, self.seed)
 
 
-def plan_trials(
-    task: Task,
-    methods: Sequence[Method],
-    *,
-    seeds: int | Sequence[int],
-    references: bool,
-    grid: dict[str, Any],
-) -> list[Trial]:
-    """Every fit that is asked for: methods x grid x seeds x supervisors, then the ceilings that they need."""
-    pairs = task.pairs(seed_numbers(seeds))
-    trials: list[Trial] = []
-    points = grid_of(grid)
-    for point in points:
-        variants = [variant_of(method, point) for method in methods]
-        check_taken(variants, {**point.of_head, **point.of_loss})
-        check_supervision(variants, w_gt=point.settings.w_gt)
-        for variant in variants:
-            resolved = point.settings_for(variant.settings).resolved(task.manifest.defaults)
-            trials += [Trial(method=variant, settings=resolved, seed=s, weak_seed=w) for s, w in pairs]
-    _check_starts(task, trials)
-    _check_prior(task, trials)
-    if references and any(trial.method.supervision != GT for trial in trials):
-        trials += _ceilings(task, trials, points[0].settings.resolved(task.manifest.defaults))
-    return trials
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """What `FitOptions` ask for, resolved once: every method at every point of the grid, for any task.
+
+    variants: the method, named after its point, with its settings before the data's defaults. first: the settings of
+    the first point, without what methods bring, for the ceilings of the standard heads.
+    """
+
+    variants: tuple[tuple[Method, Settings], ...]
+    first: Settings
+    seeds: tuple[int, ...]
+    split: str
+    references: bool
+    own: tuple[str, ...] = ()
+    """sha256 of each file of one's own that a loss comes from."""
+
+    @staticmethod
+    def of(asked: FitOptions, *, where: str = "") -> Plan:
+        """Names looked up, grids spanned, and what no task could fit refused: `UsageError`, `SpecError`.
+
+        where: as `core.options.read_options` takes it.
+        """
+        with at(where, "[settings]"):
+            points = grid_of(asked.settings)
+        with at(where):
+            methods = resolve(asked.method, asked.loss, asked.head, asked.supervision)
+        with at(where, "[settings]"):
+            variants = [one for point in points for one in _at_point(methods, point)]
+        return Plan(
+            variants=tuple(variants),
+            first=points[0].settings,
+            seeds=asked.seeds,
+            split=asked.split,
+            references=asked.references,
+            own=tuple(digest_bytes(path.read_bytes()) for path in asked.files()),
+        )
+
+    def trials(self, task: Task) -> list[Trial]:
+        """Every fit on a task: variants x seeds x supervisors, then the ceilings that they need.
+
+        Raises `MissingText` for a start or a loss that reads text where the task has none.
+        """
+        pairs, defaults = task.pairs(self.seeds), task.manifest.defaults
+        trials = [
+            Trial(method=method, settings=settings.resolved(defaults), seed=seed, weak_seed=weak_seed)
+            for method, settings in self.variants
+            for seed, weak_seed in pairs
+        ]
+        _check_starts(task, trials)
+        _check_prior(task, trials)
+        if self.references and any(trial.method.supervision != GT for trial in trials):
+            trials += _ceilings(task, trials, self.first.resolved(defaults))
+        return trials
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this plan from another, as JSON: no name that is only displayed, no order of what was named."""
+        variants = [
+            {
+                "head": str(method.head),
+                "loss": code_digest(method.loss) if not isinstance(method.loss, Spec) else method.loss_resolved,
+                "supervision": str(method.supervision),
+                "settings": asdict(settings),
+            }
+            for method, settings in self.variants
+        ]
+        return {
+            "variants": sorted(variants, key=canonical_json),
+            "ceilings": asdict(self.first) if self.references else None,
+            "seeds": sorted(self.seeds),
+            "split": self.split,
+            "own": sorted(self.own),
+        }
 
 
-def seed_numbers(seeds: Any) -> list[int]:
-    """A count as the seeds 0, 1, ...; a sequence of seeds as it is, each once. Anything else is a `UsageError`."""
-    given = range(int(seeds)) if isinstance(seeds, Integral) and not isinstance(seeds, bool) else seeds
-    whole = isinstance(given, Iterable) and not isinstance(given, str)
-    numbers: list[Any] = list(dict.fromkeys(given)) if whole else []
-    if not whole or not all(isinstance(s, Integral) and int(s) >= 0 for s in numbers):
-        raise UsageError(f"seeds={seeds!r}: give a count such as 5, or the seeds, such as [0, 1, 2]")
-    if not numbers:
-        raise UsageError("no seeds: give at least one (--seeds 1)")
-    return [int(s) for s in numbers]
+def _at_point(methods: Sequence[Method], point: Point) -> list[tuple[Method, Settings]]:
+    """The methods at one point of the grid with their settings; what no task could fit is refused."""
+    make_solver(point.settings.solver)
+    make_schedule(point.settings.schedule)
+    variants = [variant_of(method, point) for method in methods]
+    check_taken(variants, {**point.of_head, **point.of_loss})
+    check_supervision(variants, w_gt=point.settings.w_gt)
+    return [(one, point.settings_for(one.settings)) for one in variants]
 
 
 def variant_of(method: Method, point: Point) -> Method:

@@ -18,10 +18,11 @@ from w2s_fast.core.settings import Settings
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.data.splits import Split
 from w2s_fast.heads import Start
+from w2s_fast.methods.options import ComputeOptions
 from w2s_fast.methods.plan import Trial
 from w2s_fast.supervisions.context import Context, SharedCache
 from w2s_fast.supervisions.fit_request import FitRequest, FitRequests, Rows, Student
-from w2s_fast.tasks.features import Streaming, for_device
+from w2s_fast.tasks.features import for_device
 from w2s_fast.tasks.references import zero_shot_prior
 from w2s_fast.tasks.task import Task
 from w2s_fast.train import Fit, Run, fit_heads
@@ -110,16 +111,14 @@ def run_trials(
     trials: Sequence[Trial],
     of_seed: Mapping[int, Split],
     *,
-    device: str,
-    precision: str,
-    stream: Streaming = None,
+    compute: ComputeOptions,
 ) -> Iterator[tuple[int, Student]]:
     """(place in `arms`, what was taught) of each arm as it ends.
 
     Rounds of all arms go side by side; lessons of one key are fitted once.
     """
     shared = SharedCache(task, prior=_prior(task, trials))
-    trainer = _Trainer(task, device=device, precision=precision, stream=stream)
+    trainer = _Trainer(task, compute)
     ongoing_all: list[_Ongoing] = []
     for trial in trials:
         context = Context(
@@ -196,9 +195,9 @@ def _ask(
 class _Trainer:
     """The engine with what all fits of one task share."""
 
-    def __init__(self, task: Task, *, device: str, precision: str, stream: Streaming) -> None:
-        self.task, self.device, self.precision = task, device, precision
-        self.features = for_device(task.features, stream=stream, device=device)
+    def __init__(self, task: Task, compute: ComputeOptions) -> None:
+        self.task, self.compute = task, compute
+        self.features = for_device(task.features, stream=compute.stream, device=compute.device)
 
     @cached_property
     def tower(self) -> TextTower | None:
@@ -247,8 +246,7 @@ class _Trainer:
             supervisions=supervisions.values,
             start=start,
             truth=task.labels,
-            device=self.device,
-            precision=self.precision,
+            **self.compute.of_engine(),
         )
 
 

@@ -17,6 +17,7 @@ from w2s_fast.report.picture import to_svg
 from w2s_fast.report.tables import to_markdown
 from w2s_fast.results.results import Results
 from w2s_fast.results.summary import Table
+from w2s_fast.studies.experiment import Experiment
 from w2s_fast.studies.study import Study
 from w2s_fast.tasks.extraction import extract_all
 from w2s_fast.tasks.task import log
@@ -65,7 +66,8 @@ def run(
     results: Results | None = None
     written = out / "results.jsonl"
     written.unlink(missing_ok=True)
-    for one in Study(data=names, cache=cache).fit(method=list(METHODS), seeds=seeds, say=say, on_progress=on_progress):
+    asked = Experiment.of({"data": names, "method": METHODS, "seeds": seeds}, cache=cache)
+    for one in Study.of(asked).fit(say=say, on_progress=on_progress):
         one.save(written)
         results = one if results is None else results + one
     assert results is not None, "expand_data gives at least one data set"

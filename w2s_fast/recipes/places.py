@@ -45,8 +45,8 @@ def placed(recipe: Recipe, *, scale: str, root: Path | None) -> tuple[Recipe, li
     supervisors = {
         name: {**table, "model": weights(table["model"], root)} for name, table in recipe.supervisors.items()
     }
-    names = {axis: tuple(labels[axis].values()) for axis in AXES}
-    ready = replace(one, labels=labels, sweep=replace(one.sweep, **names))
+    names = {axis: list(labels[axis].values()) for axis in AXES}
+    ready = replace(one, labels=labels, asked={**one.asked, **names})
     return replace(recipe, scales={**recipe.scales, scale: ready}, supervisors=supervisors), left_out
 
 

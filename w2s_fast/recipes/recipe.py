@@ -12,7 +12,7 @@ from w2s_fast.backbones import libraries, library
 from w2s_fast.core.errors import UsageError, nearest
 from w2s_fast.report.comparison import NUMBERS, PaperColumn, Published
 from w2s_fast.results.summary.notes import SELECTIONS
-from w2s_fast.studies.sweep import Sweep
+from w2s_fast.studies.experiment import Experiment
 
 SHIPPED = Path(__file__).parent
 SCALES = ("full", "drawn")
@@ -26,7 +26,7 @@ KEYS = (
     "supervisors", *SCALES,
 )  # fmt: skip
 OWN = ("labels", "compared_with")
-"""Keys of a scale that are not those of a sweep."""
+"""Keys of a scale that are not those of an experiment."""
 
 
 def shipped() -> tuple[str, ...]:
@@ -36,13 +36,13 @@ def shipped() -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """What one scale of a recipe runs: a sweep, the labels of its axes, and which paper column each label stands for.
+    """What one scale of a recipe asks, the labels of its axes, and which paper column each label stands for.
 
-    labels: axis -> label -> name as the sweep has it (`{root}` unresolved).
+    asked: options of an `Experiment`. labels: axis -> label -> name as it is asked for (`{root}` unresolved).
     compared_with: our label -> the paper's column.
     """
 
-    sweep: Sweep
+    asked: Mapping[str, Any]
     labels: Mapping[str, Mapping[str, str]]
     compared_with: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -161,8 +161,8 @@ class Recipe:
             if label not in known:
                 raise UsageError(f"{self.name} has no column {label!r} at scale {scale}{nearest(label, known)}")
         kept = {label: known[label] for label in known if label in labels}
-        sweep = replace(one.sweep, **{self.columns: tuple(kept.values())})
-        chosen = replace(one, sweep=sweep, labels={**one.labels, self.columns: kept})
+        asked = {**one.asked, self.columns: list(kept.values())}
+        chosen = replace(one, asked=asked, labels={**one.labels, self.columns: kept})
         return replace(self, scales={**self.scales, scale: chosen}, average=kept == known)
 
     def published(self, scale: str) -> Published:
@@ -235,7 +235,9 @@ def _scale(values: Mapping[str, Any], where: str) -> Scale:
         labels[axis] = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
         found[axis] = list(labels[axis].values())
     compared_with = values.get("compared_with", {})
-    return Scale(sweep=Sweep.of(found, where=where), labels=labels, compared_with=compared_with)
+    # the axes are checked when a root is known, and which model libraries there are
+    Experiment.of({key: value for key, value in found.items() if key not in AXES}, where=where)
+    return Scale(asked=found, labels=labels, compared_with=compared_with)
 
 
 def _numbers(

@@ -17,15 +17,12 @@ from w2s_fast.backbones import may_have_text, open_encoder
 from w2s_fast.backbones.device import pick_device, threads
 from w2s_fast.core.paths import cache_root
 from w2s_fast.core.protocols import TextTower
-from w2s_fast.core.templates import DEFAULT_TEMPLATE
-from w2s_fast.data import canonical, open_manifest
 from w2s_fast.data.splits import Split
 from w2s_fast.extract.options import ExtractOptions
-from w2s_fast.methods.plan import plan_trials
-from w2s_fast.methods.resolve import resolve
 from w2s_fast.methods.run import outlined_runs, threads_for
 from w2s_fast.store.bank import open_bank
 from w2s_fast.store.refs import extract_command, read_ref
+from w2s_fast.studies.experiment import Experiment
 from w2s_fast.studies.study import Study
 from w2s_fast.tasks import supervisors
 from w2s_fast.tasks.opening import readable
@@ -65,30 +62,27 @@ class Missing:
     command: str
 
 
-def dry_run(study: Study, **arguments: Any) -> Iterator[Group | Missing]:
-    """The groups that `study.fit(**arguments)` would train, and before them the banks that it would extract first.
+def dry_run(experiment: Experiment) -> Iterator[Group | Missing]:
+    """The groups that a study of the experiment would train, and before them the banks that it would extract first.
 
     Reads manifests and the metadata of banks; no image, no weights are read. Where a bank is missing, row numbers come
-    from the manifest and widths from an untrained encoder. Errors are those of `fit`.
+    from the manifest and widths from an untrained encoder. Errors are those of `Study`.
     """
-    study.check(**arguments)
-    chosen = {"seeds": 1, "split": "rotate", "precision": "fp32", "references": True}
-    chosen |= {key: value for key, value in arguments.items() if key in chosen}
-    named = {key: arguments.get(key) for key in ("method", "loss", "head", "supervision")}
-    device = pick_device(arguments.get("device", "auto"))
-    grid = {key: value for key, value in arguments.items() if key not in {*chosen, *named, "device"}}
-    for several, strong, weak in study.points():
-        outlined = [outline(study, canonical(data), strong=strong, weak=weak) for data in several]
+    Study.of(experiment, listed=True)
+    plan, compute = experiment.plan, experiment.compute
+    device = pick_device(compute.device)
+    for several, strong, weak in experiment.points():
+        outlined = [outline(experiment, data, strong=strong, weak=weak) for data in several]
         for _, missing in outlined:
             yield from missing
         tasks = [task for task, _ in outlined]
-        task = pool_tasks(tasks) if study.pool else tasks[0]
-        trials = plan_trials(task, resolve(**named), seeds=chosen["seeds"], references=chosen["references"], grid=grid)
+        task = pool_tasks(tasks) if experiment.data.pool else tasks[0]
+        trials = plan.trials(task)
         seeds = sorted({trial.seed for trial in trials})
-        splits = [task.splits(mode=chosen["split"], seed=seed) for seed in seeds]
+        splits = [task.splits(mode=plan.split, seed=seed) for seed in seeds]
         setups = [resolved(i, run) for i, run in enumerate(outlined_runs(task, trials, seeds))]
         with threads(threads_for(task, trials)):
-            yield from _groups(task, setups, splits, device=device, precision=chosen["precision"])
+            yield from _groups(task, setups, splits, device=device, precision=compute.precision)
 
 
 def _groups(
@@ -129,37 +123,34 @@ def _groups(
         )
 
 
-def outline(study: Study, data: str, *, strong: str, weak: str) -> tuple[Task, list[Missing]]:
+def outline(experiment: Experiment, data: str, *, strong: str, weak: str) -> tuple[Task, list[Missing]]:
     """The task without its numbers (tensors on torch's `meta` device), and which of its banks are missing."""
-    options = study.options or ExtractOptions()
-    cache = cache_root(study.cache)
+    options, models = experiment.extraction, experiment.models
+    cache = cache_root(experiment.cache)
 
     def there(model: str, name: str = data) -> bool:
         return read_ref(cache, model=model, data=name, options=options.in_key()) is not None
 
-    def manifest_by(identity: str) -> Any:
-        return open_manifest(data, root=study.root, identity=identity, class_names=study.class_names, cache=cache)
-
     # by path where no bank tells that the images were hashed before: their number is the same
-    manifest = manifest_by(study.identity if there(strong) else "path")
-    teachers = supervisors.unchecked(weak, manifest, data=data, cache=study.cache, count=study.weak_seeds)
+    manifest = experiment.open_manifest(data, identity=None if there(strong) else "path")
+    teachers = supervisors.unchecked(weak, manifest, data=data, cache=cache, count=models.weak_seeds)
     asked = {strong: strong, **dict.fromkeys(teachers.values(), weak)}
-    for name in study.teachers:
-        for model in supervisors.expand(name, manifest, data=data, cache=study.cache):
+    for name in models.teachers:
+        for model in supervisors.expand(name, manifest, data=data, cache=cache):
             asked.setdefault(model, name)
     absent = [model for model in asked if not there(model)]
     missing = [
-        Missing(data=data, model=model, command=extract_command(model, data, options.in_key(), cache=study.cache))
+        Missing(data=data, model=model, command=extract_command(model, data, options.in_key(), cache=cache))
         for model in dict.fromkeys(asked[one] for one in absent)
     ]
     banks = [open_bank(model, data, cache=cache, options=options.in_key()) for model in asked if model not in absent]
     if strong not in absent:
-        manifest = readable(manifest, banks, drop_failed=study.drop_failed, cache=study.cache)
+        manifest = readable(manifest, banks, drop_failed=experiment.data.drop_failed, cache=cache)
         d = banks[0].dim
     else:
         d = open_encoder(strong, data=data, cache=cache, random_weights=True, allow_mismatch=True).dim
     n, k = len(manifest.ids), len(manifest.classes)
-    text, note = _text(study, strong, manifest.classes, d=d, cache=cache, options=options)
+    text, note = _text(experiment.data.templates, strong, manifest.classes, d=d, cache=cache, options=options)
     task = Task(
         manifest=manifest,
         features=_nothing(n, d),
@@ -168,7 +159,7 @@ def outline(study: Study, data: str, *, strong: str, weak: str) -> tuple[Task, l
         text_note=note,
         tower=None if text is None else partial(_unopened, strong),
         data=data,
-        paired=study.weak_seeds is None and supervisors.paired(weak, data),
+        paired=models.weak_seeds is None and supervisors.paired(weak, data),
         weak=weak,
         strong=strong,
     )
@@ -176,14 +167,14 @@ def outline(study: Study, data: str, *, strong: str, weak: str) -> tuple[Task, l
 
 
 def _text(
-    study: Study, strong: str, classes: Sequence[str], *, d: int, cache: Path, options: ExtractOptions
+    templates: tuple[str, ...], strong: str, classes: Sequence[str], *, d: int, cache: Path, options: ExtractOptions
 ) -> tuple[Tensor | None, str | None]:
     """A stand-in for the text features, or why there are none; an encoder that was never opened may have them."""
     from w2s_fast.extract.text import Prompts, known_textless
 
     if not may_have_text(strong):
         return None, f"n/a: {strong} has no text tower"
-    prompts = Prompts(classes=tuple(classes), templates=study.templates or (DEFAULT_TEMPLATE,))
+    prompts = Prompts(classes=tuple(classes), templates=templates)
     reason = known_textless(strong, prompts, options=options, cache=cache)
     return (_nothing(len(classes), d), None) if reason is None else (None, f"n/a: {reason}")
 

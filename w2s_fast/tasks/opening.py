@@ -50,6 +50,7 @@ def open_task(
     cache: str | Path | None = None,
     options: ExtractOptions | None = None,
     stream: Streaming = None,
+    manifest: Manifest | None = None,
     say: Say | None = None,
     on_progress: OnProgress | None = None,
 ) -> Task:
@@ -59,11 +60,13 @@ def open_task(
     seeds. Banks that are missing are extracted first (`say` is told). Features, logits and labels are joined by id.
     stream: True streams the features from the bank in every epoch (a number: with so many rows shuffled together),
     False reads them into memory; None streams what would take more than half of the free memory, and says so.
+    manifest: that of `data`, where it is open already; then `root`, `identity` and `class_names` are not read.
     Raises `DataError`, `ModelError`, `BankStale`, `IdMismatch`; a supervisor whose D_train meets the pool is refused.
     """
     data, strong, weak = canonical(data), canonical_model(strong), canonical_model(weak)
     teachers = [canonical_model(one) for one in teachers]
-    manifest = open_manifest(data, root=root, identity=identity, class_names=class_names, cache=cache_root(cache))
+    if manifest is None:
+        manifest = open_manifest(data, root=root, identity=identity, class_names=class_names, cache=cache_root(cache))
     tell = say or log
     of_seed = supervisors.of(weak, manifest, data=data, cache=cache, count=weak_seeds)
     more = supervisors.more_teachers(teachers, manifest, data=data, cache=cache, known=tuple(of_seed.values()))
