@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from w2s_fast.tasks.options import DataOptions
 from w2s_fast_cli import options as o
+from w2s_fast_cli.asking import READING, asks, data_options
 from w2s_fast_cli.diagnose import open_subject
 from w2s_fast_cli.output import Output
 
@@ -19,7 +21,9 @@ app = typer.Typer(pretty_exceptions_enable=False)
 
 
 @app.command()
+@asks(DataOptions, only=READING)
 def explain(
+    asked: dict[str, Any],
     results: Annotated[Path, typer.Argument(help="Results file (JSONL) with kept predictions beside it.")],
     item: Annotated[list[str] | None, typer.Option(help="Id of a test image, or its beginning; may repeat.")] = None,
     worst: Annotated[int | None, typer.Option(help="The N images that the student gets wrong most surely.")] = None,
@@ -30,9 +34,6 @@ def explain(
     selection: Annotated[str, typer.Option(help="last, weak_val, oracle or test_best.")] = "last",
     no_truth: Annotated[bool, typer.Option("--no-truth", help="Hand over no label.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write one page with the pictures.")] = None,
-    root: o.Root = None,
-    identity: o.Identity = "content",
-    class_names: o.ClassNames = None,
     cache: o.Cache = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -60,8 +61,7 @@ def explain(
     shown: list[Explanation] = []
     for number in seeds if seed is None else [seed]:
         subject = open_subject(
-            out, data=row.get("data", ""), strong=row.get("strong"), weak=row.get("weak"), root=root,
-            identity=identity, class_names=class_names, cache=cache, results=found, heads=head or (), seed=number,
+            out, **data_options(asked), data=row.get("data", ""), strong=row.get("strong"), weak=row.get("weak"), cache=cache, results=found, heads=head or (), seed=number,
             mode=row.get("split", "rotate"), selection=selection, truth=not no_truth,
         )  # fmt: skip
         if worst is not None:
@@ -87,9 +87,7 @@ def explain(
         from w2s_fast.data import open_manifest
         from w2s_fast.report.page.explained import explained_page
 
-        manifest = open_manifest(
-            row.get("data", ""), root=root, identity=identity, class_names=class_names, cache=cache_root(cache)
-        )
+        manifest = open_manifest(row.get("data", ""), **data_options(asked), cache=cache_root(cache))
         with o.writing(html, "--html"):
             html.write_text(explained_page(shown, manifest), encoding="utf-8")
         out.say(f"page: {html}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from w2s_fast.tasks.options import DataOptions
 from w2s_fast_cli import options as o
+from w2s_fast_cli.asking import READING, asks, data_options
 from w2s_fast_cli.comparison import check_format, show_tables
 from w2s_fast_cli.output import Output
 
@@ -23,7 +25,9 @@ TUNING = ("lodo",)
 
 
 @app.command()
+@asks(DataOptions, only=READING)
 def report(
+    asked: dict[str, Any],
     results: Annotated[Path, typer.Argument(help="Results file (JSONL) that `train`, `sweep` or `recipe` wrote.")],
     selection: Annotated[
         str | None, typer.Option(help="last, weak_val, oracle or test_best [default: last, or that of --against].")
@@ -42,9 +46,6 @@ def report(
     picture: Annotated[Path | None, typer.Option(help="Also draw accuracies and intervals to this SVG file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write one self-contained page, for a browser.")] = None,
     images: Annotated[int, typer.Option(help="Images in the page's gallery; 0 opens no data set.")] = 36,
-    root: o.Root = None,
-    identity: o.Identity = "content",
-    class_names: o.ClassNames = None,
     cache: o.Cache = None,
     json: o.Json = False,
 ) -> None:
@@ -125,9 +126,7 @@ def report(
 
         opened = Opened()
         if images:
-            opened = open_tasks(
-                found, selection=selection, root=root, identity=identity, class_names=class_names, cache=cache
-            )
+            opened = open_tasks(found, selection=selection, **data_options(asked), cache=cache)
         for remark in opened.remarks:
             out.say(remark)
         page = results_page(

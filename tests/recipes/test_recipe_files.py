@@ -91,7 +91,7 @@ def test_printed_averages_are_those_of_their_rows_but_for_the_slips() -> None:
 @pytest.mark.parametrize(("name", "epochs"), [("openai_vision_resnet50", 20), ("openai_vision_vitb8", 5)])
 def test_openai_s_pgr_are_those_of_its_accuracies_and_its_epochs_those_of_its_readme(name: str, epochs: int) -> None:
     recipe = Recipe.read(name)
-    assert recipe.scale("full").sweep.arguments()["epochs"] == epochs and not recipe.slips
+    assert recipe.scale("full").asked["settings"]["epochs"] == epochs and not recipe.slips
     weak, student, ceiling = (recipe.paper["accuracy"][s] for s in ("weak", "openai+lp", "best ceiling"))
     for n, printed in enumerate(recipe.paper["pgr"]["openai+lp"]):
         w, s, c = weak[n], student[n], ceiling[n]
