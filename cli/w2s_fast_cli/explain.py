@@ -61,7 +61,8 @@ def explain(
     shown: list[Explanation] = []
     for number in seeds if seed is None else [seed]:
         subject = open_subject(
-            out, **data_options(asked), data=row.get("data", ""), strong=row.get("strong"), weak=row.get("weak"), cache=cache, results=found, heads=head or (), seed=number,
+            out, **data_options(asked), data=row.get("data", ""), strong=row.get("strong"), weak=row.get("weak"),
+            cache=cache, results=found, heads=head or (), seed=number,
             mode=row.get("split", "rotate"), selection=selection, truth=not no_truth,
         )  # fmt: skip
         if worst is not None:
