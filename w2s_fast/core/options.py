@@ -6,7 +6,7 @@ are built from these fields, and files and keyword arguments are read by them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
@@ -173,7 +173,7 @@ def called(name: str, where: str = "") -> str:
 
 
 @contextmanager
-def at(where: str, part: str = "") -> Iterator[None]:
+def at(where: str, part: str = "") -> Generator[None, None, None]:
     """A `UsageError` raised inside names the file, and the part of it; on a command line messages name the flag."""
     try:
         yield
