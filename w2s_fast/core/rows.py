@@ -108,7 +108,7 @@ MADE_BY_TRUTH: dict[str, bool] = {
     "tau_w": False, "precision": False, "device": False, "seconds": False, "seconds_load": False,
     "seconds_compile": False, "seconds_fit": False, "seconds_evaluate": False, "stack": False, "split": False,
     "split_hash": False, "truth_digest": False, "feature_key": False, "weak_key": False, "text_key": False,
-    "preds": False, "code": False, "note": False,
+    "preds": False, "code": False, "note": False, "experiment": False,
 }  # fmt: skip
 """Per key of a row, whether ground truth of the pool made its value (ids and digests over labels tell nothing)."""
 STAGE_MADE_BY_TRUTH: dict[str, bool] = {
