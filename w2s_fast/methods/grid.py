@@ -78,7 +78,12 @@ def _axis(key: str, value: Any) -> list[Any]:
     axis = list(value) if isinstance(value, list | tuple | range) else [value]
     if not axis:
         raise UsageError(f"{key} is an empty list; give it a value, or leave it out")
-    return axis
+    # a value that is given twice, or as 1 and as 1.0, is one value: its runs would be counted twice
+    return [v for n, v in enumerate(axis) if not any(_same(v, other) for other in axis[:n])]
+
+
+def _same(a: Any, b: Any) -> bool:
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
 def _typed(values: dict[str, Any]) -> Settings:
