@@ -11,6 +11,7 @@ from w2s_fast.tasks.options import DataOptions
 from w2s_fast_cli import options as o
 from w2s_fast_cli.asking import asks
 from w2s_fast_cli.output import DONE_IN_PART, Output
+from w2s_fast_cli.termination import asked_to_stop
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -46,7 +47,11 @@ def weak(
     read = read_options(asked, (DataOptions, ExtractOptions), where=COMMAND_LINE)
     chosen = read[DataOptions]
     failed = 0
-    with out.stoppable("supervisors that were trained are kept"), out.progress("steps") as progress:
+    with (
+        asked_to_stop() as stopped,
+        out.stoppable("supervisors that were trained are kept"),
+        out.progress("steps") as progress,
+    ):
         for record in train_supervisors(
             chosen.names,
             model=canonical(model),
@@ -59,12 +64,15 @@ def weak(
             identity=chosen.identity,
             device=read[ExtractOptions].device,
             cache=cache,
+            stopped=stopped,
             on_progress=progress,
         ):
             unread = record.get("failures", 0)
             failed += unread
             if json:
                 out.lines([record])
+            elif record.get("status") == "stopped":
+                out.say(f"{record['name']} on {record['data']} was stopped and saved; go on with: {record['command']}")
             else:
                 out.say(
                     f"{record['name']} on {record['data']}: {record['acc_train']:.1%} on D_train "

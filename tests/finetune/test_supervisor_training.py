@@ -1,13 +1,16 @@
 """Supervisors of a user's own folder: unreadable images, a folder that was moved, transient errors, class names."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import w2s_fast as w2s
@@ -58,7 +61,7 @@ def official(root: Path) -> str:
 def test_unreadable_images_are_left_out_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int
 ) -> None:
-    monkeypatch.setattr("w2s_fast.finetune.supervisors.IN_MEMORY", in_memory)
+    monkeypatch.setattr("w2s_fast.finetune.images.IN_MEMORY", in_memory)
     data = official(tmp_path / "p")
     manifest = open_manifest(data, cache=tmp_path)
     d_train, pool, _ = halves(manifest)
@@ -232,3 +235,35 @@ def test_ids_of_another_identity_show_nothing(tmp_path: Path) -> None:
     train(data, tmp_path, identity="path")
     with pytest.raises(DataError, match="under the same --identity: w2s-fast weak"):
         w2s.open_task(data, strong="drawn:clip", weak="weak:w", cache=tmp_path, options=OPTIONS)
+
+
+def _catches(process: int, number: signal.Signals) -> bool:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return bool(int(next(x for x in lines if x.startswith("SigCgt")).split()[1], 16) >> (number - 1) & 1)
+
+
+def test_a_supervisor_that_was_terminated_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    """SIGTERM saves the state and ends with status 0; the same command goes on."""
+    from safetensors.torch import load_file
+
+    data = official(tmp_path / "p")
+    program = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["w2s-fast", "weak", "--data", data, "--model", "drawn:cnn", "--name", "w", "--batch-size", "16"]
+    command += ["--steps", "30", "--cache", str(tmp_path / "killed")]
+    with subprocess.Popen(command, env={**os.environ, "PATH": program}, stderr=subprocess.PIPE, text=True) as running:
+        while not _catches(running.pid, signal.SIGTERM):
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.terminate()
+        assert running.stderr is not None
+        told = running.stderr.read()
+    assert running.returncode == 0, told
+    assert "was stopped and saved; go on with: w2s-fast weak" in told
+    [state] = (tmp_path / "killed" / "weak").rglob("state.safetensors")
+    whole, cut = tmp_path / "whole", tmp_path / "killed"
+    for cache in (whole, cut):
+        list(w2s.train_supervisors([data], model="drawn:cnn", name="w", cache=cache,
+                                   recipe={"batch_size": 16, "steps": 30}))  # fmt: skip
+    one, other = (load_file(next((c / "weak").rglob("model.safetensors"))) for c in (whole, cut))
+    assert all(torch.equal(v, other[k]) for k, v in one.items())
+    assert not state.exists()

@@ -66,6 +66,7 @@ def fit_network(
     folder: Path | None = None,
     question: Mapping[str, Any] | None = None,
     save_seconds: float = SAVE_SECONDS,
+    save_at_end: bool = True,
     device: torch.device | str = "cpu",
     world: World | None = None,
     stopped: Callable[[], bool] = lambda: False,
@@ -79,7 +80,8 @@ def fit_network(
         teacher_score: the teacher's `acc_val`, at which `until='teacher'` switches the loss off.
         keep: selections of `loop.BEST` whose weights are kept.
         folder: where the state lies; one of the same `question` is gone on with, another is refused.
-        save_seconds: the state is written after an epoch where the last time is so long ago, and at the end.
+        save_seconds: the state is written after an epoch where the last time is so long ago, and with `save_at_end`
+            at the end, so that the same call is done at once.
         stopped: asked after every step; True saves the state and returns with status `stopped`.
 
     Raises DataError for labels that do not fit, TrainError or UsageError for what cannot be trained.
@@ -136,7 +138,8 @@ def fit_network(
     )
 
     def save() -> None:
-        if folder is not None and world.first:
+        done = now.step == len(loop.factors)
+        if folder is not None and world.first and (save_at_end or not done):
             parts.write(folder, now, asked)
 
     status = loop.run(save, stopped, progress, save_seconds)

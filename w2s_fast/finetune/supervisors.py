@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from w2s_fast.backbones.device import pick_device, threads
 from w2s_fast.backbones.students import new_module
 from w2s_fast.backbones.weak import save_supervisor, supervisor_dir
-from w2s_fast.core.errors import DataError, Unreadable, UsageError, nearest
+from w2s_fast.core.errors import DataError, UsageError
 from w2s_fast.core.hashing import digest_ids
 from w2s_fast.core.paths import cache_root
 from w2s_fast.core.version import CODE
 from w2s_fast.data import DEFAULT_DATA, canonical, expand_data, open_manifest
-from w2s_fast.data.decode import read_image
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.splits import fold_positions, halves
-from w2s_fast.finetune.weak import DRAWN_RECIPE, FINETUNE_RECIPE, WeakRecipe, fit_supervisor
+from w2s_fast.finetune.fit import NetworkFit, fit_network
+from w2s_fast.finetune.images import Images, Pixels, decoded, open_images
+from w2s_fast.finetune.training import Training
+from w2s_fast.finetune.views import prepared
+from w2s_fast.finetune.weak import training_of
 
-IN_MEMORY = 4 << 30
-"""Prepared images of D_train up to so many bytes are kept in memory, larger sets are decoded again in every epoch."""
 POOL_SAMPLE = 2048
 """The pool accuracy that is reported after training is measured on at most so many rows, evenly over classes."""
 
 OnProgress = Callable[[str, int, int], None]
-Prepare = Callable[[Any], Tensor]
 
 
 def train_supervisors(
@@ -48,14 +48,16 @@ def train_supervisors(
     identity: str = "content",
     device: str = "auto",
     cache: str | Path | None = None,
+    stopped: Callable[[], bool] = lambda: False,
     on_progress: OnProgress | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Train one supervisor per data set and weak seed and yield its record: name, accuracies, seconds, directory.
 
-    `recipe` overrides fields of the architecture's own (`DRAWN_RECIPE`, `FINETUNE_RECIPE`); None values are unset.
-    An existing supervisor of that name, data set and seed is replaced. Unreadable images of D_train (and of the sample
-    of the pool) are left out and counted as `failures` (`failures_pool`), `first_failure` names one; `DataError` when
-    none is readable.
+    `recipe` overrides fields of the architecture's own training (weak.py); None values are unset. An existing
+    supervisor of that name, data set and seed is replaced; one that was interrupted is gone on with. Unreadable images
+    of D_train (and of the sample of the pool) are left out and counted as `failures` (`failures_pool`),
+    `first_failure` names one; `DataError` when none is readable. Where `stopped` says so, the state is saved, and the
+    last record has the status `stopped` and the command that goes on.
     """
     chosen = _name(name, model)
     for one in map(canonical, expand_data(tuple(data or (DEFAULT_DATA,)))):
@@ -66,49 +68,66 @@ def train_supervisors(
             class_names=None if class_names is None else Path(class_names),
             cache=cache_root(cache),
         )
-        settings = recipe_of(model, recipe or {})
+        training = training_of(model, recipe or {})
         d_train, _, _ = halves(manifest)
-        images: _Images | None = None
+        images: Images | None = None
+        seen: dict[str, Any] | None = None
         for seed in seeds:
             module, preprocess, prepare = new_module(model, len(manifest.classes), seed=seed, pretrained=pretrained)
-            if images is None or preprocess != images.preprocess:
-                images = _Images(manifest, d_train, prepare, preprocess)
-            used = images.readable("D_train")
+            if images is None or preprocess != seen:
+                seen = preprocess
+                images = open_images(manifest, d_train, Pixels.of(prepare, preprocess), what="D_train")
+            directory = supervisor_dir(chosen, one, seed, cache_root(cache))
+            command = _command(one, model, chosen, seed, recipe or {}, pretrained)
+            unfinished = directory.with_name(f".{directory.name}.training")
             started = time.perf_counter()
             label = f"{one}: weak:{chosen}/{seed}"
             # the drawn CNN's tensors are too small to share between threads
             with threads(1 if model == "drawn:cnn" else torch.get_num_threads()):
-                curves = fit_supervisor(
+                fit = _fit(
                     module,
-                    images.source(),
-                    torch.from_numpy(manifest.labels[used]),
-                    recipe=settings,
+                    images,
+                    training,
                     seed=seed,
                     device=pick_device(device),
+                    folder=unfinished,
+                    question={"arch": model, "preprocess": preprocess, "pretrained": pretrained},
+                    stopped=stopped,
                     progress=None if on_progress is None else _steps(on_progress, label),
                 )
+            if fit.status == "stopped":
+                yield {
+                    "name": f"weak:{chosen}/{seed}",
+                    "data": one,
+                    "seed": seed,
+                    "status": "stopped",
+                    "command": command,
+                }
+                return
             seconds = time.perf_counter() - started
-            acc_pool, pool_failures = _pool_accuracy(module, manifest, prepare)
-            directory = supervisor_dir(chosen, one, seed, cache_root(cache))
+            acc_pool, pool_failures = _pool_accuracy(module, manifest, images.pixels)
+            curve = fit.curves["accuracy"]
             card = {
                 "arch": model,
                 "classes": list(manifest.classes),
                 "data": one,
                 "seed": seed,
-                "recipe": asdict(settings),
+                "recipe": asdict(training),
                 "pretrained": pretrained,
                 "preprocess": preprocess,
-                "command": _command(one, model, chosen, seed, recipe or {}, pretrained),
-                "acc": {"train": _last(curves, "accuracy"), "pool": acc_pool},
+                "command": command,
+                "acc": {"train": float(curve[-1]) if len(curve) > 1 else None, "pool": acc_pool},
                 "d_train_whole": whole_d_train(manifest),
                 "code": CODE,
             }
-            save_supervisor(directory, module, card, [manifest.ids[r] for r in used])
+            save_supervisor(directory, module, card, images.ids)
+            shutil.rmtree(unfinished, ignore_errors=True)
             yield {
                 "name": f"weak:{chosen}/{seed}",
                 "data": one,
                 "seed": seed,
-                "n_train": len(used),
+                "status": "ok",
+                "n_train": len(images.rows),
                 "failures": len(images.failures),
                 "failures_pool": len(pool_failures),
                 "first_failure": next(iter([*images.failures, *pool_failures]), None),
@@ -119,63 +138,17 @@ def train_supervisors(
             }
 
 
-class _Images:
-    """Prepared images of the readable ones of some rows: kept in memory where they fit, else decoded on demand."""
-
-    def __init__(self, manifest: Manifest, rows: np.ndarray, prepare: Prepare, preprocess: Any) -> None:
-        self.manifest, self.rows, self.prepare, self.preprocess = manifest, rows, prepare, preprocess
-        self.pool = ThreadPoolExecutor()
-        self.kept: Tensor | None = None
-        self.failures: list[str] = []
-        self.looked = False
-
-    def readable(self, what: str) -> np.ndarray:
-        """Those of the rows whose images decode, found in one pass; `DataError` if there are none."""
-        if not self.looked:
-            first = next((found for r in self.rows if isinstance(found := self._try(int(r)), Tensor)), None)
-            fits = first is not None and first.numel() * first.element_size() * len(self.rows) <= IN_MEMORY
-            good: list[int] = []
-            kept: list[Tensor] = []
-            for row, found in zip(self.rows.tolist(), self.pool.map(self._try, self.rows.tolist()), strict=True):
-                if isinstance(found, str):
-                    self.failures.append(found)
-                    continue
-                good.append(row)
-                if fits:
-                    kept.append(found)
-            if not good:
-                raise DataError(
-                    f"{self.manifest.name}: none of the {len(self.rows)} images of {what} can be read; "
-                    f"the first: {self.failures[0] if self.failures else 'there is none'}"
-                )
-            self.rows = np.array(good, np.int64)
-            self.kept = torch.stack(kept) if fits else None
-            self.looked = True
-        return self.rows
-
-    def source(self) -> Tensor | Callable[[Tensor], Tensor]:
-        return self.batch if self.kept is None else self.kept
-
-    def batch(self, numbers: Tensor) -> Tensor:
-        """f[b, 3, h, w] of row numbers i[b] into `rows`."""
-        return torch.stack(list(self.pool.map(lambda n: self._one(int(self.rows[n])), numbers.tolist())))
-
-    def some(self, rows: list[int]) -> tuple[Tensor | None, np.ndarray]:
-        """Images f[b, 3, h, w] and labels i[b] of those of `rows` that are readable; None where none is."""
-        found = list(zip(rows, self.pool.map(self._try, rows), strict=True))
-        self.failures += [why for _, why in found if isinstance(why, str)]
-        good = [(row, x) for row, x in found if isinstance(x, Tensor)]
-        inputs = torch.stack([x for _, x in good]) if good else None
-        return inputs, self.manifest.labels[[row for row, _ in good]]
-
-    def _one(self, row: int) -> Tensor:
-        return self.prepare(read_image(self.manifest, row))
-
-    def _try(self, row: int) -> Tensor | str:
-        try:
-            return self._one(row)
-        except Unreadable as error:
-            return str(error)
+def _fit(module: torch.nn.Module, images: Images, training: Training, *, device: str, **more: Any) -> NetworkFit:
+    return fit_network(
+        module,
+        images.views(training.augment, device=device),
+        images.labels,
+        training=training,
+        k=len(images.manifest.classes),
+        device=device,
+        save_at_end=False,
+        **more,
+    )
 
 
 def whole_d_train(manifest: Manifest) -> str:
@@ -183,42 +156,30 @@ def whole_d_train(manifest: Manifest) -> str:
     return digest_ids(sorted(manifest.ids[r] for r in halves(manifest)[0]))
 
 
-def _pool_accuracy(module: torch.nn.Module, manifest: Manifest, prepare: Prepare) -> tuple[float, list[str]]:
+def _pool_accuracy(module: torch.nn.Module, manifest: Manifest, pixels: Pixels) -> tuple[float, list[str]]:
     """Accuracy on an even sample of the pool, and why images of it could not be read."""
-    _, pool, _ = halves(manifest)
-    order = np.argsort(fold_positions(manifest, pool, key="0"), kind="stable")
-    rows = pool[order][:: max(1, -(-len(pool) // POOL_SAMPLE))]
-    images = _Images(manifest, rows, prepare, None)
+    _, held, _ = halves(manifest)
+    order = np.argsort(fold_positions(manifest, held, key="0"), kind="stable")
+    rows = held[order][:: max(1, -(-len(held) // POOL_SAMPLE))]
     device = next(module.parameters()).device
     right = seen = 0
-    with torch.inference_mode():
+    failures: list[str] = []
+    with torch.inference_mode(), ThreadPoolExecutor() as pool:
         for start in range(0, len(rows), 256):
-            inputs, labels = images.some(rows[start : start + 256].tolist())
-            if inputs is not None:
-                right += int((module(inputs.to(device)).argmax(-1).cpu().numpy() == labels).sum())
-                seen += len(labels)
+            some = rows[start : start + 256].tolist()
+            found = list(decoded(pool, manifest, some, pixels))
+            failures += [why for why in found if isinstance(why, str)]
+            good = [(row, x) for row, x in zip(some, found, strict=True) if isinstance(x, torch.Tensor)]
+            if good:
+                x = prepared(torch.stack([x for _, x in good]), pixels.mean, pixels.std, device)
+                labels = manifest.labels[[row for row, _ in good]]
+                right += int((module(x).argmax(-1).cpu().numpy() == labels).sum())
+                seen += len(good)
     if not seen:
         raise DataError(
-            f"{manifest.name}: none of {len(rows)} images of the pool can be read; the first: {images.failures[0]}"
+            f"{manifest.name}: none of {len(rows)} images of the pool can be read; the first: {failures[0]}"
         )
-    return right / seen, images.failures
-
-
-def recipe_of(model: str, given: Mapping[str, Any]) -> WeakRecipe:
-    """The recipe of an architecture with the `given` fields (None: its own); `UsageError` for an unknown field."""
-    settings = DRAWN_RECIPE if model == "drawn:cnn" else FINETUNE_RECIPE
-    chosen = {k: v for k, v in given.items() if v is not None}
-    if chosen.get("epochs") is not None and chosen.get("steps") is not None:
-        raise UsageError("give --epochs or --steps, not both")
-    if "epochs" in chosen:
-        chosen |= {"steps": None, "min_steps": 0}
-    elif "steps" in chosen:
-        chosen |= {"epochs": None, "min_steps": 0}
-    known = asdict(settings)
-    for key in chosen:
-        if key not in known:
-            raise UsageError(f"a weak recipe has no {key!r}{nearest(key, known)}")
-    return replace(settings, **chosen)
+    return right / seen, failures
 
 
 def _name(name: str | None, model: str) -> str:
@@ -232,10 +193,6 @@ def _command(data: str, model: str, name: str, seed: int, recipe: Mapping[str, A
     parts = [f"w2s-fast weak --data {data} --model {model} --name {name} --seeds {seed}-{seed}"]
     parts += [f"--{key.replace('_', '-')} {value}" for key, value in recipe.items() if value is not None]
     return " ".join(parts + ([] if pretrained or model == "drawn:cnn" else ["--random-weights"]))
-
-
-def _last(curves: Mapping[str, Sequence[float]], name: str) -> float | None:
-    return float(curves[name][-1]) if curves.get(name) else None
 
 
 def _steps(on_progress: OnProgress, label: str) -> Callable[[int, int, float], None]:

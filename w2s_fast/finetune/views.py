@@ -113,13 +113,7 @@ class AugmentedViews:
 
     def prepared(self, x: Tensor) -> Tensor:
         """Pixels [b, h, w, 3] -> f[b, 3, h, w], channels last."""
-        b, h, w, c = x.shape
-        x = x.to(self.device, non_blocking=True)
-        # a row of w pixels at a time, so that the inner loop is long
-        mean, std = (torch.tensor(list(v) * w, dtype=torch.float32, device=self.device) for v in (self.mean, self.std))
-        rows = x.to(torch.float32).reshape(b * h, w * c)
-        rows = rows.clone() if rows.data_ptr() == x.data_ptr() else rows
-        return rows.div_(255).sub_(mean).div_(std).view(b, h, w, c).permute(0, 3, 1, 2)
+        return prepared(x, self.mean, self.std, self.device)
 
     def _augmented(self, rows: Rows, augments: list[Any], seed: int, epoch: int) -> Tensor:
         u = uniforms(seed, epoch, self.keys[rows], total_draws(augments))
@@ -169,6 +163,17 @@ class PreparedViews:
         numbers = torch.from_numpy(rows)
         x = self.images[numbers] if isinstance(self.images, Tensor) else self.images(numbers)
         return x.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+
+
+def prepared(x: Tensor, mean: Sequence[float], std: Sequence[float], device: torch.device) -> Tensor:
+    """Pixels [b, h, w, 3] in 0..255 -> (x / 255 - mean) / std, f[b, 3, h, w] on the device, channels last."""
+    b, h, w, c = x.shape
+    x = x.to(device, non_blocking=True)
+    # a row of w pixels at a time, so that the inner loop is long
+    centre, spread = (torch.tensor(list(v) * w, dtype=torch.float32, device=device) for v in (mean, std))
+    rows = x.to(torch.float32).reshape(b * h, w * c)
+    rows = rows.clone() if rows.data_ptr() == x.data_ptr() else rows
+    return rows.div_(255).sub_(centre).div_(spread).view(b, h, w, c).permute(0, 3, 1, 2)
 
 
 def batches(seed: int, epoch: int, n: int, size: int) -> list[Rows]:

@@ -11,7 +11,8 @@ from w2s_fast.backbones.weak import read_card
 from w2s_fast.core.errors import ModelError, UsageError
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.extract.plan import kept_supervisors
-from w2s_fast.finetune.supervisors import recipe_of, train_supervisors
+from w2s_fast.finetune.supervisors import train_supervisors
+from w2s_fast.finetune.weak import training_of, training_of_card
 from w2s_fast.methods.resolve import unverified
 from w2s_fast.recipes.places import placed, unplaced
 from w2s_fast.recipes.recipe import Recipe
@@ -136,14 +137,14 @@ def _own(recipe: Recipe, model: str) -> str | None:
 
 def _check_card(name: str, card: Mapping[str, Any], model: str, wanted: Mapping[str, Any], recipe: str) -> None:
     """Refuse a supervisor of the recipe's name that was trained otherwise."""
-    expected = asdict(recipe_of(model, wanted))
+    expected, made = asdict(training_of(model, wanted)), asdict(training_of_card(card["recipe"]))
     if card["arch"].partition("@")[0].rstrip("/") != model.partition("@")[0].rstrip("/"):
         raise UsageError(
             f"{name} was trained from {card['arch']}, and {recipe} wants {model}; rename the one in the cache"
         )
     for key, value in expected.items():
-        if card["recipe"].get(key) != value:
+        if made[key] != value:
             raise UsageError(
-                f"{name} was trained with {key}={card['recipe'].get(key)!r}, and {recipe} wants {value!r}; remove or "
+                f"{name} was trained with {key}={made[key]!r}, and {recipe} wants {value!r}; remove or "
                 f"rename it in the cache, and it is trained anew"
             )
