@@ -9,6 +9,7 @@ from scipy.stats import t as student
 from tasks import task, thirds
 
 from w2s_fast.train import Run, Start, Supervision, fit_heads
+from w2s_fast.train.gemm import PRECISIONS, single_precision
 
 SEEDS = 32
 LOSSES = ("ce", "kd", "aux_conf", "aux_conf_argmax", "adapt_conf")
@@ -98,3 +99,22 @@ def test_tf32_is_fp32_off_a_gpu():
     )
     assert torch.equal(one.theta["last"]["weight"], other.theta["last"]["weight"])
     assert one.resolved["precision"] == other.resolved["precision"] == "fp32"
+
+
+@pytest.mark.parametrize("name", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("before", ["none", "ieee", "tf32"])
+def test_settings_of_single_precision_agree_inside_and_are_put_back(name, before):
+    """torch raises where its two settings disagree; its profiler asks for both at every operation on a GPU."""
+    matmul = torch.backends.cuda.matmul
+    was = (matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision)
+    try:
+        matmul.fp32_precision = before
+        with single_precision(PRECISIONS[name], torch.device("cuda")):
+            assert matmul.fp32_precision == ("tf32" if name == "tf32" else "ieee")
+            assert matmul.allow_tf32 == (name == "tf32")
+            assert torch.get_float32_matmul_precision() == ("high" if name == "tf32" else "highest")
+        assert matmul.fp32_precision == before
+        assert torch.backends.mkldnn.matmul.fp32_precision == was[1]
+    finally:
+        matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision = was
+    assert torch.get_float32_matmul_precision() == "highest"

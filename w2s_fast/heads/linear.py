@@ -41,7 +41,8 @@ class Linear(Head):
     def init(self, start: Start, *, seed: int, x: Features, rows: Tensor, supervision: WeakLabels) -> Theta:
         if self.init_from == "random":
             generator = torch.Generator().manual_seed(seed)
-            weight = (torch.rand(start.k, start.d, generator=generator).double() * 2 - 1) / start.d**0.5
+            weight = torch.rand(start.k, start.d, generator=generator).double()
+            weight.mul_(2).sub_(1).div_(start.d**0.5)
         else:
             rows_of_w = class_rows(
                 self.init_from, start, head=self.name, seed=seed, x=x, rows=rows, supervision=supervision

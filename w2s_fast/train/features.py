@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from w2s_fast.heads.head import Features, unit
-from w2s_fast.train.order import shuffled
+from w2s_fast.train.order import Order, shuffled
 from w2s_fast.train.stream import Stream
 
 
@@ -38,9 +36,10 @@ class Resident:
             else:
                 yield part, self.table.index_select(0, part.reshape(-1)).view(*part.shape, -1)
 
-    def order(self, rows: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    @property
+    def order(self) -> Order:
         """Train rows i[n] in the order of an epoch of a run seed."""
-        return shuffled(rows, seed, epoch)
+        return shuffled
 
     def as_stored(self, rows: Tensor) -> Tensor:
         """Row numbers i[n] in an order that one pass can serve: any."""
@@ -80,9 +79,10 @@ class Streamed:
             x = _shaped(raw.to(device=self.device, dtype=self.master), self.unit_rows, self.scale)
             yield part.to(self.device), x.to(self.operand)
 
-    def order(self, rows: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    @property
+    def order(self) -> Order:
         """Train rows i[n] in the order of an epoch of a run seed; that of a resident table but for a `Stream`."""
-        return (self.source.order if isinstance(self.source, Stream) else shuffled)(rows, seed, epoch)
+        return self.source.order if isinstance(self.source, Stream) else shuffled
 
     def as_stored(self, rows: Tensor) -> Tensor:
         """Row numbers i[n] in an order that one pass can serve."""

@@ -6,6 +6,7 @@ Operands have the type of the features (half as wide under `bf16`), results the 
 from __future__ import annotations
 
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,17 +43,44 @@ PRECISIONS = {
 
 @contextmanager
 def single_precision(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Inside the block products of single precision are IEEE, or TF32 if asked and on CUDA; then as they were."""
-    wanted = {"cuda": "tf32" if precision.tf32 and device.type == "cuda" else "ieee", "mkldnn": "ieee"}
+    """Inside the block products of single precision are IEEE, or TF32 if asked and on CUDA; then as they were.
+
+    torch keeps two settings of it, per library and for all of them, and raises where they disagree and something asks
+    for the second (its profiler does at every operation): for a CUDA device both are set.
+    """
+    tf32 = precision.tf32 and device.type == "cuda"
+    wanted = {"cuda": "tf32" if tf32 else "ieee", "mkldnn": "ieee"}
     settings = {name: getattr(torch.backends, name).matmul for name in wanted}
     was = {name: setting.fp32_precision for name, setting in settings.items()}
+    overall = _overall_precision() if device.type == "cuda" else None
+    if overall is not None:
+        _set_overall_precision("high" if tf32 else "highest")
     for name, setting in settings.items():
         setting.fp32_precision = wanted[name]
     try:
         yield
     finally:
+        if overall is not None:
+            _set_overall_precision(overall)
         for name, setting in settings.items():
             setting.fp32_precision = was[name]
+
+
+def _overall_precision() -> str:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        # the caller has set a library's alone, which leaves this one at its default
+        return "highest"
+
+
+def _set_overall_precision(value: str) -> None:
+    # some versions warn that it is old, while others still read it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.set_float32_matmul_precision(value)
 
 
 def logits(x: Tensor, w: Tensor, b: Tensor | None, runs: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from w2s_fast.train.order import shuffled
+from w2s_fast.train.order import Order, shuffled
 from w2s_fast.train.run import Setup
 from w2s_fast.train.solver import Hyperparameter
-
-Order = Callable[[NDArray[np.int64], int, int], NDArray[np.int64]]
-"""(train rows i[n], run seed, epoch) -> the rows in the order of that epoch."""
+from w2s_fast.train.sorted_order import shuffled_on
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,10 +50,12 @@ def lay_out(
     device: torch.device,
     order: Order = shuffled,
     on_device: bool = False,
+    sort_there: bool = False,
 ) -> Layout:
     """Training epoch `epoch`, counted from 0, of runs that all have an epoch left; `train_rows` per run.
 
-    on_device: every step's numbers are tensors, also where all runs share them.
+    on_device: every step's numbers are tensors, also where all runs share them. sort_there: orders are sorted on the
+    device also where that is a CPU, which is slower.
     """
     first = setups[0]
     size = first.run.batch_size
@@ -64,13 +64,11 @@ def lay_out(
     steps = int(per_epoch.max())
     shared = all(s.run.split == first.run.split and s.run.seed == first.run.seed for s in setups)
     if shared:
-        rows = order(train_rows[0], first.run.seed, epoch)
+        rows = torch.as_tensor(order(train_rows[0], first.run.seed, epoch)).to(device)
+    elif order is shuffled and (device.type != "cpu" or sort_there):
+        rows = shuffled_on(device, train_rows, [s.run.seed for s in setups], epoch)
     else:
-        rows = np.empty((len(setups), int(n.max())), np.int64)
-        for r, setup in enumerate(setups):
-            rows[r, : n[r]] = order(train_rows[r], setup.run.seed, epoch)
-            # a row of its last batch, which a streamed table still holds
-            rows[r, n[r] :] = rows[r, n[r] - 1]
+        rows = torch.as_tensor(_padded(setups, train_rows, order, epoch)).to(device)
 
     step = np.arange(steps)[:, None]
     own = np.clip(n - step * size, 0, size)
@@ -92,7 +90,7 @@ def lay_out(
 
     padded = bool((n != n[0]).any())
     return Layout(
-        rows=torch.as_tensor(rows).to(device),
+        rows=rows,
         valid=torch.as_tensor(np.arange(int(n.max())) < n[:, None]).to(device) if padded else None,
         steps=steps,
         t=up(number / totals).view(steps, len(setups), 1, 1),
@@ -103,3 +101,14 @@ def lay_out(
         hyperparameters={name: hyperparameter(table) for name, table in tables.items()},
         n=up(n.astype(np.float64)),
     )
+
+
+def _padded(
+    setups: Sequence[Setup], train_rows: Sequence[NDArray[np.int64]], order: Order, epoch: int
+) -> NDArray[np.int64]:
+    rows = np.empty((len(setups), max(map(len, train_rows))), np.int64)
+    for r, (setup, own) in enumerate(zip(setups, train_rows, strict=True)):
+        rows[r, : len(own)] = order(own, setup.run.seed, epoch)
+        # a row of its last batch, which a streamed table still holds
+        rows[r, len(own) :] = rows[r, len(own) - 1]
+    return rows

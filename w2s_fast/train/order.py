@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
+
+Order = Callable[[NDArray[np.int64], int, int], NDArray[np.int64]]
+"""(train rows i[n], run seed, epoch) -> the rows in the order of that epoch."""
 
 
 def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
@@ -12,8 +17,12 @@ def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
     Depends on the three numbers alone, on every platform and version: a stable sort of raw PCG64 words, whose stream
     numpy keeps, unlike that of `Generator.permutation`.
     """
-    words = np.random.PCG64(np.random.SeedSequence((seed, epoch, n))).random_raw(n)
-    return np.argsort(words, kind="stable").astype(np.int64, copy=False)
+    return np.argsort(words(seed, epoch, n), kind="stable").astype(np.int64, copy=False)
+
+
+def words(seed: int, epoch: int, n: int) -> NDArray[np.uint64]:
+    """What is sorted: n raw words of the stream of (seed, epoch, n)."""
+    return np.random.PCG64(np.random.SeedSequence((seed, epoch, n))).random_raw(n)
 
 
 def shuffled(rows: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:

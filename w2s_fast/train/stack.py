@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor
 
 from w2s_fast.core.errors import TrainError
 from w2s_fast.core.protocols import Theta
+from w2s_fast.heads.linear import Linear
+from w2s_fast.heads.prototype import Prototype
 from w2s_fast.train.context import EngineContext
 from w2s_fast.train.evaluate import Scored, make_rows, score
 from w2s_fast.train.gemm import single_precision
@@ -159,25 +163,39 @@ class Stack:
             self._arrange([memories[r] for r in places])
 
     def _start(self) -> Theta:
-        context, each = self.context, list[Theta]()
-        for s in self.setups:
-            rows = torch.as_tensor(context.splits[s.run.split].train, device=context.device)
-            rows = context.raw.as_stored(rows)
-            theta = s.head.init(
-                context.start,
-                seed=s.run.seed,
-                x=context.raw,
-                rows=rows,
-                supervision=context.supervisions[s.run.supervision],
-            )
-            each.append({name: p.detach().to(device=context.device, dtype=context.dtype) for name, p in theta.items()})
-        for s, theta in zip(self.setups, each, strict=True):
-            for name, p in theta.items():
-                if not bool(p.isfinite().all()):
-                    raise TrainError(
-                        f"run {s.index}: {name} of its head is not finite at the start; check the text features"
-                    )
-        return {name: torch.stack([theta[name] for theta in each]) for name in each[0]}
+        context = self.context
+        ours = type(self.head) in (Linear, Prototype)
+        # runs of one seed start alike; another head may read anything of a run
+        keys = [
+            (str(s.head.spec()), s.run.seed, s.run.split, s.run.supervision) if ours else s.index for s in self.setups
+        ]
+        distinct = dict(zip(keys, self.setups, strict=True))
+        if ours and context.device.type == "cuda" and len(distinct) > 1:
+            # drawn on the host, where one run's start takes longer than its training on a large GPU
+            with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1, len(distinct)))) as pool:
+                drawn = dict(zip(distinct, pool.map(self._drawn, distinct.values()), strict=True))
+        else:
+            drawn = {key: self._drawn(s) for key, s in distinct.items()}
+        found = {name: torch.stack([drawn[key][name] for key in keys]) for name in drawn[keys[0]]}
+        for name, p in found.items():
+            # one question to the device for all runs
+            bad = (~p.isfinite()).flatten(1).any(dim=1).nonzero()
+            if len(bad):
+                at = self.setups[int(bad[0])].index
+                raise TrainError(f"run {at}: {name} of its head is not finite at the start; check the text features")
+        return found
+
+    def _drawn(self, s: Setup) -> Theta:
+        context = self.context
+        rows = context.raw.as_stored(torch.as_tensor(context.splits[s.run.split].train, device=context.device))
+        theta = s.head.init(
+            context.start,
+            seed=s.run.seed,
+            x=context.raw,
+            rows=rows,
+            supervision=context.supervisions[s.run.supervision],
+        )
+        return {name: p.detach().to(device=context.device, dtype=context.dtype) for name, p in theta.items()}
 
     def _arrange(self, memories: Sequence[dict[str, Tensor]] | None) -> None:
         context = self.context
