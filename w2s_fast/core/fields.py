@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from w2s_fast.core.errors import SpecError
@@ -28,7 +29,15 @@ def is_real(field: Field[Any]) -> bool:
 
 
 def build(cls: type[T], spec: Spec, *, what: str) -> T:
-    """An object of `cls` from a spec without axes; `SpecError` names what is unknown or out of range."""
+    """The object of `cls` that a spec without axes stands for; `SpecError` names what is unknown or out of range.
+
+    Losses, heads, supervisions, solvers and schedules are frozen, so that equal specs give one and the same object.
+    """
+    return _built(cls, spec, what)
+
+
+@lru_cache(maxsize=4096)
+def _built(cls: type[T], spec: Spec, what: str) -> T:
     inside = {argument: name for name, argument in _arguments(cls).items()}
     options = {argument_of(cls, f.name): f.type for f in fields(cls) if f.init}  # type: ignore[arg-type]
     args = {inside.get(argument, argument): value for argument, value in checked(spec, options, what=what).items()}

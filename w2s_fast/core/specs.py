@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from w2s_fast.core.errors import SpecError, nearest
@@ -52,8 +53,11 @@ class Spec:
 
 def parse(text: str | Spec) -> Spec:
     """Parse `kd(tau_w=1, tau_s=[.05, .1])`; positional arguments, nesting and names as values are errors."""
-    if isinstance(text, Spec):
-        return text
+    return text if isinstance(text, Spec) else _parsed(text)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Spec:
     source = text.strip()
     head, bracket, tail = source.partition("(")
     if not _NAME.fullmatch(head.strip()):
