@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from os import environ
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +13,13 @@ from w2s_fast.tasks.options import DataOptions
 from w2s_fast_cli import options as o
 from w2s_fast_cli.asking import READING, asks, data_options
 from w2s_fast_cli.clean import clean
+from w2s_fast_cli.data_catalogue import fetch, published, verify
 from w2s_fast_cli.output import Output
 
 app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, help="Look at data sets and their splits.")
 app.command("clean")(clean)
+app.command("fetch")(fetch)
+app.command("verify")(verify)
 
 
 def _manifest(data: str, asked: dict[str, Any], cache: Path | None) -> Any:
@@ -27,20 +31,28 @@ def _manifest(data: str, asked: dict[str, Any], cache: Path | None) -> Any:
 
 @app.command("ls")
 def ls(json: o.Json = False) -> None:
-    """List the sources of data and the embedded data sets.
+    """List the sources of data, the embedded data sets and those of the catalogue.
 
     Example: w2s-fast data ls
     """
-    from w2s_fast.data import expand_data, sources
+    from w2s_fast.data import catalogue, expand_data, sources
 
     out = Output(json=json)
     embedded = expand_data(("drawn:*",))
     known = sources()
+    entries = [catalogue.entry(name) for name in catalogue.names()]
     if json:
-        out.document({"sources": list(known), "embedded": list(embedded)})
+        named = [{"data": e.name, "title": e.title, "parts": [p for p in e.parts if p]} for e in entries]
+        out.document({"sources": list(known), "embedded": list(embedded), "catalogue": named})
         return
     out.grid("sources", ["source"], ([f"{name}:"] for name in known))
     out.grid("embedded", ["data"], ([name] for name in embedded))
+    rows = ([e.name, e.title, sum(p.expected for p in e.parts.values()), _parts(e)] for e in entries)
+    out.grid("catalogue (--root DIR)", ["data", "title", "images", "parts"], rows)
+
+
+def _parts(entry: Any) -> str:
+    return " ".join(p for p in entry.parts if p)
 
 
 @app.command("info")
@@ -53,8 +65,15 @@ def info(
 ) -> None:
     """Count images and classes, and name the digests that banks and results carry.
 
+    Of a data set of the catalogue without --root: what is published of it.
+
     Example: w2s-fast data info drawn:sketch
     """
+    from w2s_fast.data import catalogued
+
+    if catalogued(data) and ":" not in data and asked.get("root") is None and "W2S_FAST_DATA" not in environ:
+        published(data, Output(json=json))
+        return
     manifest = _manifest(data, asked, cache)
     out = Output(json=json)
     counts = Counter(manifest.labels.tolist())

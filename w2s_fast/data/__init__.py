@@ -22,6 +22,8 @@ SOURCES: dict[str, str] = {
     "drawn": "w2s_fast.data.drawn_source:SOURCE",
 }
 """Source name -> "module:attribute" of its `Source`; the entry-point group `w2s_fast.sources` adds others."""
+CATALOGUE = "w2s_fast.data.catalogue_source:SOURCE"
+"""The source of names without a prefix: the data sets of the catalogue."""
 GROUP = "w2s_fast.sources"
 DEFAULT_DATA = "drawn:*"
 """The data sets that are meant where none is named."""
@@ -89,6 +91,9 @@ def open_manifest(
 def canonical(data: str) -> str:
     """The name under which a data set is remembered: a path is absolute, whatever folder it was named from."""
     source, location = _source(data)
+    if catalogued(data) and ":" in data:
+        name, _, location = data.partition(":")
+        return f"{name}:{os.path.abspath(Path(location).expanduser())}"  # noqa: PTH100 - keeps links
     if not source.on_disk:
         return data
     return f"{data.partition(':')[0]}:{os.path.abspath(Path(location).expanduser())}"  # noqa: PTH100 - keeps links
@@ -108,6 +113,13 @@ def expand_data(patterns: str | Sequence[str]) -> list[str]:
     found: dict[str, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         source, location = _source(pattern)
+        if catalogued(pattern):
+            plain = ":" in pattern or not _GLOB.search(pattern)
+            matches = [pattern] if plain else source.expand(pattern)
+            if not matches:
+                raise DataError(f"no part of the data set matches {pattern!r}; see w2s-fast data ls")
+            found.update(dict.fromkeys(matches))
+            continue
         prefix = pattern.partition(":")[0]
         if location and (not _GLOB.search(location) or (source.on_disk and _stands(location))):
             found[f"{prefix}:{location}"] = None
@@ -117,6 +129,16 @@ def expand_data(patterns: str | Sequence[str]) -> list[str]:
             raise DataError(f"no data set matches {pattern!r}; check the spelling, and quote globs against the shell")
         found.update({f"{prefix}:{m}": None for m in matches})
     return list(found)
+
+
+def catalogued(data: str) -> bool:
+    """Whether `data` is `NAME`, `NAME/PART` or `NAME:ROOT` of a data set in the catalogue."""
+    name = re.split(r"[:/]", data, maxsplit=1)[0]
+    if not name or name in SOURCES:
+        return False
+    from w2s_fast.data import catalogue
+
+    return name in catalogue.names()
 
 
 def _stands(location: str) -> bool:
@@ -134,6 +156,8 @@ def _source(data: str) -> tuple[Source, str]:
         if not location and name != "drawn":
             raise UsageError(f"{data!r} names no location; write {name}:PATH")
         return plugins.load(SOURCES, GROUP, name), location
+    if catalogued(data):
+        return plugins.load({"catalogue": CATALOGUE}, GROUP, "catalogue"), data
     if not data.strip():
         raise UsageError(f"the name of the data set is empty ({data!r}); write imagefolder:PATH or drawn:DOMAIN")
     path = Path(data).expanduser()

@@ -49,12 +49,21 @@ def read_image(manifest: Manifest, row: int) -> Image:
         from w2s_fast.data.drawn_source import draw
 
         return draw(manifest.uris[row])
+    if manifest.decode.get("route") == "array":
+        from w2s_fast.data.arrays import picture
+
+        return picture(manifest, row)
     content, path = read_bytes(manifest, row)
     return decode(content, path=path)
 
 
+def is_pixels(manifest: Manifest) -> bool:
+    """Whether the images are no files to decode: drawn by this package, or bare pixels in a file."""
+    return manifest.decode.get("route") in ("drawn", "array")
+
+
 def is_drawn(manifest: Manifest) -> bool:
-    """Whether the images are drawn by this package, and so are not files."""
+    """Whether the images are drawn by this package."""
     return manifest.decode.get("route") == "drawn"
 
 

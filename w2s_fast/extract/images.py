@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from w2s_fast.core.errors import DataError, Unreadable
 from w2s_fast.core.hashing import canonical_json
 from w2s_fast.core.protocols import Encoder
-from w2s_fast.data.decode import is_drawn, read_bytes, read_image
+from w2s_fast.data.decode import is_pixels, read_bytes, read_image
 from w2s_fast.data.decoder import Decoder
 from w2s_fast.data.manifest import Manifest
 
@@ -74,7 +74,7 @@ class _Prepared(Dataset[_Item]):
 
     def _begun(self, row: int) -> Callable[[], Image.Image]:
         """What gives the image of a row; its file has been read, and is being decoded."""
-        if is_drawn(self.manifest):
+        if is_pixels(self.manifest):
             return lambda: read_image(self.manifest, row)
         try:
             content, path = read_bytes(self.manifest, row)
