@@ -24,3 +24,18 @@ def _cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(str(v) for v in value)
     return "" if value is None else str(value)
+
+
+def show_one(name: str, record: Mapping[str, Any], *, json: bool) -> None:
+    """One record in full: a line per key, and one per parameter with its default and what it means."""
+    out = Output(json=json)
+    if json:
+        out.document(dict(record))
+        return
+    meaning: Mapping[str, str] = record.get("meaning", {})
+    print(f"{name}: {record['about']}" if "about" in record else name)
+    for parameter, default in record.get("parameters", {}).items():
+        print(f"  {parameter}={default!r}: {meaning.get(parameter, '')}".rstrip(": "))
+    for key, value in list(record.items())[1:]:
+        if key not in ("about", "parameters", "meaning"):
+            print(f"{key}: {_cell(value)}")

@@ -26,10 +26,10 @@ COMMANDS: dict[str, str] = {
     "report": "w2s_fast_cli.report:app",
     "export": "w2s_fast_cli.export:app",
     "cache": "w2s_fast_cli.cache:app",
-    "losses": "w2s_fast_cli.losses:app",
-    "heads": "w2s_fast_cli.heads:app",
-    "supervisions": "w2s_fast_cli.supervisions:app",
-    "methods": "w2s_fast_cli.methods:app",
+    "losses": "w2s_fast_cli.families:losses",
+    "heads": "w2s_fast_cli.families:heads",
+    "supervisions": "w2s_fast_cli.families:supervisions",
+    "methods": "w2s_fast_cli.families:methods",
     "models": "w2s_fast_cli.models:app",
 }
 

@@ -36,7 +36,7 @@ def one_sentence(err: str) -> str:
         (["train", "--loss", "kl"], 2, "no loss 'kl'"),
         (["train", "--loss", "cpl", "--head", "linear"], 2, "--loss kd --head linear"),
         (["train", "--head", "linear"], 2, "needs a loss"),
-        (["train", "--method", "cplx"], 2, "unknown method 'cplx'"),
+        (["train", "--method", "cplx"], 2, "no method 'cplx'"),
         (["train", "--method", "cpl", "--seeds", "x"], 2, "give a count (5) or a range"),
         (["train", "--method", "cpl", "--set", "lr"], 2, "write --set key=value"),
         (["train", "--loss", "/nowhere.py:mine"], 2, "there is no file /nowhere.py"),

@@ -1,6 +1,8 @@
 """A loss of one's own: as a function, from a file, from an installed package; and what is said when it is none."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 from worlds import gaussian_task
 
-from w2s_fast.core.errors import SpecError, UsageError
+from w2s_fast.core.errors import SpecError, UsageError, W2SError
 from w2s_fast.methods.fit import fit
 
 FILE = """
@@ -23,7 +25,10 @@ def mine(z, weak, ctx):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Soft(TargetLoss):
-    '''Cross-entropy to a share of the weak probabilities.'''
+    '''Cross-entropy to a share of the weak probabilities.
+
+    share: of the cross-entropy that is counted.
+    '''
 
     share: float = 1.0
     source = "a test"
@@ -83,7 +88,7 @@ def test_rows_call_a_loss_by_its_name(package: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("Needy", r"Needy needs power; name an object instead: mine = Needy\(\.\.\.\)"),
+        ("Needy", r"loss .Needy. needs power: write Needy\(power=\.\.\.\)"),
         ("number", r"'number' in .* is not a function but of type int"),
         ("mime", r"has no function 'mime'; did you mean 'mine'"),
     ],
@@ -107,6 +112,11 @@ def test_an_installed_loss_is_checked_and_listed(
         "name": "softer",
         "about": "Cross-entropy to a share of the weak probabilities.",
         "parameters": {"tau_s": None, "tau_w": 1.0, "share": 1.0},
+        "meaning": {
+            "tau_s": "temperature of the student's logits; None is the head's.",
+            "tau_w": "temperature of the weak logits.",
+            "share": "of the cross-entropy that is counted.",
+        },
         "equation": "-share sum w log p",
         "source": "a test",
         "verified": False,
@@ -114,3 +124,32 @@ def test_an_installed_loss_is_checked_and_listed(
         "default_head": None,
     }
     assert records["dkd"]["verified"] and records["dkd"]["needs"] == ["labels"]
+
+
+def test_parameters_of_a_loss_in_a_file_are_given_and_swept(package: Path) -> None:
+    rows = fit(gaussian_task(n=60), loss=f"{package}:Soft(share=[.25, .5])", **SHORT).rows
+    found = {row.get("loss"): row.get("method") for row in rows}
+    assert found == {"Soft(share=0.25)": "Soft+lp[Soft(share=0.25) @ linear]",
+                     "Soft(share=0.5)": "Soft+lp[Soft(share=0.5) @ linear]"}  # fmt: skip
+    one = weight(f"{package}:Soft(share=.5)")
+    assert torch.allclose(one, weight(f"{package}:half"), atol=1e-6)
+    for asked, words in {
+        "Soft(share=2)": r"'Soft': share=2.0 lies outside \[0, 1\]",
+        "Soft(shar=.5)": "loss 'Soft' has no parameter 'shar'; did you mean 'share'",
+        "mine(share=.5)": "'mine' takes no parameters here",
+    }.items():
+        with pytest.raises(W2SError, match=words):
+            fit(gaussian_task(n=60), loss=f"{package}:{asked}", **SHORT)
+
+
+def test_a_sweep_file_names_them_too(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(package.parent)
+    text = 'loss = "my_losses.py:Soft(share=[0.25, 0.5])"\ndata = "drawn:sketch"\nseeds = 2\nhead = "linear"\n'
+    (tmp_path / "mine.toml").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "w2s_fast_cli", "sweep", "mine.toml", "--dry-run", "--json", "--cache", str(tmp_path / "cache")],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    [total] = [one for one in map(json.loads, done.stdout.splitlines()) if one["kind"] == "total"]
+    assert total["runs"] == 8, "two losses and two ceilings, two seeds each"

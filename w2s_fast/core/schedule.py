@@ -9,9 +9,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from w2s_fast.core.errors import SpecError, nearest
-from w2s_fast.core.fields import Limits, build
-from w2s_fast.core.specs import Spec, parse
+from w2s_fast.core.errors import SpecError
+from w2s_fast.core.family import Family
+from w2s_fast.core.fields import Limits
+from w2s_fast.core.specs import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +120,9 @@ SCHEDULES: dict[str, type[Schedule]] = {
 }
 
 
+FAMILY: Family[type[Schedule]] = Family(what="schedule", table=SCHEDULES, group="w2s_fast.schedules", listed=())
+
+
 def make_schedule(schedule: str | Spec | Schedule) -> Schedule:
     """A schedule from `cosine(warmup=.1)`; `SpecError` for unknown names and values out of range."""
-    if isinstance(schedule, Schedule):
-        return schedule
-    spec = parse(schedule)
-    if spec.name not in SCHEDULES:
-        raise SpecError(f"no schedule {spec.name!r}{nearest(spec.name, SCHEDULES)}")
-    return build(SCHEDULES[spec.name], spec, what="schedule")
+    return schedule if isinstance(schedule, Schedule) else FAMILY.make(schedule)

@@ -8,8 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from w2s_fast.core import plugins
-from w2s_fast.core.errors import SpecError, UsageError, nearest
+from w2s_fast.core.family import Family
 from w2s_fast.core.specs import Spec, parse
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "FAMILY",
     "GROUP",
     "HEADS",
     "Features",
@@ -53,51 +53,26 @@ __all__ = [
 ]
 
 
-def names() -> tuple[str, ...]:
-    """Names of all heads, those of installed packages (entry-point group `w2s_fast.heads`) last."""
-    return plugins.names(HEADS, GROUP)
+FAMILY: Family[type[Head]] = Family(
+    what="head", table=HEADS, group=GROUP, listed=("equation", "source", "verified", "default_lr")
+)
+names, describe = FAMILY.names, FAMILY.describe
 
 
 def find(name: str) -> type[Head]:
     """The class behind a name; `SpecError` if unknown. One that gives itself no name gets this one."""
-    try:
-        cls: type[Head] = plugins.load(HEADS, GROUP, name)
-    except KeyError:
-        raise SpecError(f"no head {name!r}{nearest(name, names())}") from None
+    cls = FAMILY.find(name)
     cls.name = cls.name or name
     return cls
 
 
 def make(head: str | Spec | Head) -> Head:
     """A head from `prototype(tau_s=.1)`, a spec or a `Head`; `SpecError` for unknown names, parameters and ranges."""
-    from w2s_fast.core.fields import build, check
     from w2s_fast.heads.head import Head
 
-    if isinstance(head, Head):
-        return check(head, what="head")
-    if not isinstance(head, str | Spec):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UsageError(f"{head!r} is not a head: give a name such as 'linear', or a Head object")
-    spec = parse(head)
-    return build(find(spec.name), spec, what="head")
-
-
-def describe() -> list[dict[str, Any]]:
-    """One record per head for listings: name, parameters with defaults, equation, source; imports every head."""
-    from w2s_fast.core.fields import parameters
-
-    return [
-        {
-            "name": name,
-            "about": (cls.__doc__ or "").strip().partition("\n")[0],
-            "parameters": parameters(cls),
-            "default_lr": cls.default_lr,
-            "equation": cls.equation,
-            "source": cls.source,
-            "verified": cls.verified,
-        }
-        for name in names()
-        for cls in [find(name)]
-    ]
+    if isinstance(head, str | Spec):
+        find(parse(head).name)
+    return FAMILY.make(head, kind=Head)
 
 
 def __getattr__(name: str) -> Any:

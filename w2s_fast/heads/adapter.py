@@ -22,13 +22,16 @@ REDUCTION = 4
 class Adapter(Head):
     """Cosines of frozen class rows and features that a bottleneck of `rank` has moved, V f[rank, d], U f[d, rank].
 
+    init: class rows as `starts.class_rows` has them (but for `random`), of unit length.
     form: `residual`, phi = unit(x + scale U V x) with U = 0 at the start, so that the first logits are those of the
     class rows; `clip_adapter`, phi = unit((1 - scale) x + scale relu(U relu(V x))), both from U(-1/sqrt n, 1/sqrt n)
-    over n inputs, as published. Neither has offsets, so that unit rows and raw ones give the same cosines. Draws are by
-    `torch.rand` in single precision with a CPU generator of the run seed.
+    over n inputs, as published.
+    rank: width of the bottleneck; 0 is a quarter of d.
+    scale: share of what the bottleneck adds.
+    tune_classes: class rows learn too; weight decay leaves them alone.
 
-    init: class rows as `starts.class_rows` has them (but for `random`), of unit length. They move only with
-    `tune_classes`, and then weight decay leaves them alone. rank 0 is d / 4.
+    Neither has offsets, so that unit rows and raw ones give the same cosines. Draws are by `torch.rand` in single
+    precision with a CPU generator of the run seed. Class rows move only with `tune_classes`.
     """
 
     tau_s: float = 0.05

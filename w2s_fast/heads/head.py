@@ -70,11 +70,13 @@ class Start:
 class Head:
     """z = x_scale * phi(x) W(theta)^T + b; subclass it and write `init` and `weights`.
 
-    tau_s: the temperature that a loss takes where it sets none. unit_x: rows of x are normalised. x_scale multiplies
-    them; raw features are unit_x=False, x_scale=1. `starting` names fields that only `init` reads: heads that differ in
-    no other field may be stacked. `undecayed` names parameters that weight decay leaves alone, `fixed()` those that no
-    optimiser ever sees. `needs_tower`: `bind` wants the text tower itself, not only its features.
-    `arguments` says what specs call a field.
+    tau_s: the temperature that a loss takes where it sets none.
+    unit_x: rows of x are normalised.
+    x_scale: what multiplies them; raw features are unit_x=False, x_scale=1.
+
+    `starting` names fields that only `init` reads: heads that differ in no other field may be stacked. `undecayed`
+    names parameters that weight decay leaves alone, `fixed()` those that no optimiser ever sees. `needs_tower`: `bind`
+    wants the text tower itself, not only its features. `arguments` says what specs call a field.
     """
 
     tau_s: float = 1.0

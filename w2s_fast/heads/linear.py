@@ -19,8 +19,11 @@ class Linear(Head):
     """W and b are free; x is unit features times 10.
 
     init: `random`, W from U(-1/sqrt d, 1/sqrt d) by `torch.rand(k, d)` in single precision with a CPU generator of the
-    run seed, b = 0; or one of the class rows of `starts.class_rows` (`text`, `weak_mean`, `zero_shot`, `class_mean`),
-    W = unit row / (tau0 x_scale), b = 0, so that the first logits are cosines / tau0. Weight decay leaves b alone.
+    run seed, b = 0; or one of the class rows of `starts.class_rows` (`text`, `weak_mean`, `zero_shot`, `class_mean`), W
+    = unit row / (tau0 x_scale), b = 0, so that the first logits are cosines / tau0.
+    tau0: temperature of the first cosines where it starts from class rows.
+
+    Weight decay leaves b alone.
     """
 
     x_scale: float = 10.0

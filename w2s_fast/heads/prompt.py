@@ -28,11 +28,16 @@ class Prompt(Head):
 
     init: `words`, the token embeddings of `words` (M is their number; the start is zero-shot with that template), or
     `random`, N(0, 0.02^2) by `torch.randn` in single precision with a CPU generator of the run seed, M = m or 16.
-    position: of the class name (end, middle, front). csc: a context per class. tail: text after the name (CoOp: ".").
-    blocks: precision of the tower's matrix products (fp32, bf16, fp16); its norms and softmax stay in fp32. chunk:
-    classes at a time, recomputed for the gradient; 0 takes all while they fit. tau_s = 0 takes the tower's own
-    temperature, 1 / logit_scale: .01 for OpenAI's CLIP. Each step is one pass through the tower and one back, whatever
-    the batch; runs of a stack share it.
+    tau_s: the temperature; 0 takes the tower's own, 1 / logit_scale: .01 for OpenAI's CLIP.
+    words: the words that the context starts as.
+    m: length M of a random context; 0 is 16.
+    position: of the class name (end, middle, front).
+    csc: a context per class.
+    tail: text after the name (CoOp: ".").
+    blocks: precision of the tower's matrix products (fp32, bf16, fp16); its norms and softmax stay in fp32.
+    chunk: classes at a time, recomputed for the gradient; 0 takes all while they fit.
+
+    Each step is one pass through the tower and one back, whatever the batch; runs of a stack share it.
     """
 
     tau_s: float = 0.0

@@ -20,7 +20,10 @@ class Prototype(Head):
 
     init: class rows from `text`, `random`, `weak_mean`, `zero_shot` (means under zero-shot pseudo-labels) or
     `class_mean` (reads ground truth), as `starts.class_rows` says, with unit rows times init_norm; init_norm = 0 keeps
-    each row's own length. Only lr / init_norm matters to the trajectory, not either alone.
+    each row's own length.
+    init_norm: length of the rows at the start; 0 keeps each row's own.
+
+    Only lr / init_norm matters to the trajectory, not either alone.
     """
 
     tau_s: float = 0.05

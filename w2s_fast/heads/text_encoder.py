@@ -38,9 +38,11 @@ class TextEncoder(Head):
     """W = the text tower's unit features of `template` filled with the class names, through weights that are tuned.
 
     tune: `all` of the tower's tensors but the token table, or the `projection` behind the last block with its norm.
-    Starts as the zero-shot classifier of that template. The tower runs in its own precision. Names are lower-cased
-    and underscores become spaces, as for cached text features. CPL's Table 7 states neither which weights were
-    tuned nor how.
+    template: the prompt, with one {} for the class name.
+
+    Starts as the zero-shot classifier of that template. The tower runs in its own precision. Names are lower-cased and
+    underscores become spaces, as for cached text features. CPL's Table 7 states neither which weights were tuned nor
+    how.
     """
 
     tau_s: float = 0.05

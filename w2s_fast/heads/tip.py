@@ -23,8 +23,16 @@ class Tip(Head):
 
     Keys f[n, d] are unit features of `shots` train rows per weak label (0: of all rows), values f[n, k] their weak
     labels: `hard`, one-hot of the argmax as published (there they are ground truth), or `soft`, the weak probabilities.
+
+    init: class rows as `starts.class_rows` has them, but for `random`.
+    alpha: weight of the cached labels, over 100.
+    beta: sharpness of nearness to a key.
+    shots: cached train rows per weak label; 0 is all.
+    values: labels of the keys: `hard`, one-hot of the weak argmax (there ground truth), or `soft`, the weak
+    probabilities.
     choose: `random` rows of a label, by `torch.randperm` with a CPU generator of the run seed, or the most `confident`.
     tune: keys learn and are not normalised again (Tip-Adapter-F); without it nothing moves, and one epoch is enough.
+
     Values and class rows (init as in `starts.class_rows`, but for `random`) never move. At tau_s = .01 the logits are
     Tip-Adapter's; alpha is not searched on ground truth, as the published code does.
     """

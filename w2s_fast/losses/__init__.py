@@ -9,9 +9,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from w2s_fast.core import plugins
-from w2s_fast.core.errors import SpecError, UsageError, nearest
-from w2s_fast.core.specs import Spec, parse
+from w2s_fast.core.errors import UsageError
+from w2s_fast.core.family import Family
+from w2s_fast.core.specs import Spec
 
 if TYPE_CHECKING:
     from w2s_fast.losses.loss import LogProbLoss, Loss, TargetLoss, stack
@@ -62,6 +62,7 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "FAMILY",
     "GROUP",
     "LOSSES",
     "Batch",
@@ -80,17 +81,10 @@ __all__ = [
 ]
 
 
-def names() -> tuple[str, ...]:
-    """Names of all losses, those of installed packages (entry-point group `w2s_fast.losses`) last."""
-    return plugins.names(LOSSES, GROUP)
-
-
-def find(name: str) -> type[Loss]:
-    """The class behind a name, with `source`, `equation`, `verified` and `default_head`; `SpecError` if unknown."""
-    try:
-        return plugins.load(LOSSES, GROUP, name)
-    except KeyError:
-        raise SpecError(f"no loss {name!r}{nearest(name, names())}") from None
+FAMILY: Family[type[Loss]] = Family(
+    what="loss", table=LOSSES, group=GROUP, listed=("equation", "source", "verified", "default_head")
+)
+names, find = FAMILY.names, FAMILY.find
 
 
 def make(loss: str | Spec | Loss | Callable[..., Any]) -> Loss:
@@ -98,41 +92,19 @@ def make(loss: str | Spec | Loss | Callable[..., Any]) -> Loss:
 
     Raises `SpecError` for unknown names and parameters, and for values outside their range.
     """
-    from w2s_fast.core.fields import build, check
     from w2s_fast.losses.loss import Loss
     from w2s_fast.losses.weak import CallableLoss
 
     if isinstance(loss, Loss | str | Spec):
-        made = (
-            check(loss, what="loss")
-            if isinstance(loss, Loss)
-            else build(find(parse(loss).name), parse(loss), what="loss")
-        )
-        made.check()
-        return made
+        return FAMILY.make(loss, kind=Loss)
     if isinstance(loss, type) or not callable(loss):
         raise UsageError(f"{loss!r} is not a loss: give a name such as 'kd', a Loss, or a function (z, weak, batch)")
     return CallableLoss(fn=loss)
 
 
 def describe() -> list[dict[str, Any]]:
-    """One record per loss for listings: name, parameters with defaults, formula, source; imports every loss."""
-    from w2s_fast.core.fields import parameters
-
-    return [
-        {
-            "name": name,
-            "about": (cls.__doc__ or "").strip().partition("\n")[0],
-            "parameters": parameters(cls),
-            "equation": cls.equation,
-            "source": cls.source,
-            "verified": cls.verified,
-            "needs": sorted(_needs(cls)),
-            "default_head": cls.default_head,
-        }
-        for name in names()
-        for cls in [find(name)]
-    ]
+    """One record per loss for listings, with what it needs; imports every loss."""
+    return FAMILY.describe(lambda name: {**FAMILY.record(name), "needs": sorted(_needs(find(name)))})
 
 
 def _needs(cls: type[Loss]) -> frozenset[str]:

@@ -19,10 +19,14 @@ class AdaptConf(LogProbLoss):
     """Distillation and self-training mixed per sample by b = sigmoid((z_w - z_s) / T), detached.
 
     z_w, z_s: the student's logits at the weak and at its own label, so b <= .5, and .5 where they agree.
-    kd_t: temperature of the distillation term alone. ramp: b grows linearly over that part of training.
-    flip: 1 - b where the labels differ (what the paper's prose says; not its Eq. 2). beta: a fixed b instead, the
-    control (T is not read). Differs from the published code in
-    having no ground-truth term and in the sigmoid form, which cannot overflow.
+
+    T: temperature of the sigmoid of the mixing weight.
+    kd_t: temperature of the distillation term alone.
+    ramp: b grows linearly over that part of training.
+    flip: 1 - b where the labels differ (what the paper's prose says; not its Eq. 2).
+    beta: a fixed b instead, the control (T is not read).
+
+    Differs from the published code in having no ground-truth term and in the sigmoid form, which cannot overflow.
     """
 
     T: Real = 0.5

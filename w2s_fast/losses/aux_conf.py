@@ -20,10 +20,15 @@ from w2s_fast.losses.supervision import Batch, lowest_argmax
 class AuxConf(TargetLoss):
     """Cross-entropy to (1 - a) w + a onehot(harden(p)), a = alpha min(1, t / warmup).
 
+    alpha: the share a of the own label once training is warm.
+    warmup: the part of training over which a grows from 0.
     harden: `argmax`, or `balanced`, where each class gets its share of the batch (balance_to: weak mean or uniform):
     for k = 2 the weak quantile (as published), for k > 2 ten Sinkhorn iterations and an argmax (this project's rule).
-    buffer: the last rows that also enter the statistics of `balanced`. Differs from OpenAI's code in a smooth warm-up;
-    legacy_warmup: theirs, a = alpha t up to t = warmup and then, at once, alpha (their warm-up lasts .1).
+    balance_to: what the batch's shares of the classes are under `balanced`: `weak_mean`, or `uniform`.
+    buffer: the last rows that also enter the statistics of `balanced`.
+    legacy_warmup: OpenAI's, a = alpha t up to t = warmup and then, at once, alpha (their warm-up lasts .1).
+
+    Differs from OpenAI's code in a smooth warm-up.
     """
 
     alpha: Real = 0.5

@@ -18,8 +18,10 @@ from w2s_fast.losses.supervision import Batch
 class EntropyReg(LogProbLoss):
     """Cross-entropy to w plus lam times the entropy of p, differentiated truly; a negative lam rewards doubt.
 
-    Differs from EleutherAI's option `entropy`, whose target p is detached: there the gradient is exactly
-    (1 - lam) (p - w), and entropy has no effect at all.
+    Differs from EleutherAI's option `entropy`, whose target p is detached: there the gradient is exactly (1 - lam) (p -
+    w), and entropy has no effect at all.
+
+    lam: weight of the entropy; negative rewards doubt.
     """
 
     lam: Real = 0.1
@@ -44,6 +46,8 @@ class Window(TargetLoss):
 
     Two classes: c = .5 + r, as published. More: c is the median of max w over the valid rows of the batch, interpolated
     (this project's rule; r is not read). The mean runs over all rows, as in the published code.
+
+    r: half-width of the window above .5, for two classes.
     """
 
     r: Real = 0.15

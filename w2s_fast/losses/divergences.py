@@ -17,7 +17,10 @@ _F_DIVERGENCES = "Yao et al. 2025, arXiv 2506.03109"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReverseKl(LogProbLoss):
-    """KL(p || w'), w' = the weak probabilities floored at `eps` and renormalised; mode seeking, so start from text."""
+    """KL(p || w'), w' = the weak probabilities floored at `eps` and renormalised; mode seeking, so start from text.
+
+    eps: floor of the weak probabilities.
+    """
 
     eps: Real = 1e-6
 
@@ -39,6 +42,8 @@ class ReverseCe(LogProbLoss):
     """Cross-entropy with the roles exchanged, -sum p log max(w, eps): the floored w is not renormalised.
 
     Lies between 0 and -log eps. Differs from `reverse_kl` in the entropy of p, which that one rewards.
+
+    eps: floor of the weak probabilities.
     """
 
     eps: Real = 1e-4
@@ -59,6 +64,8 @@ class Js(LogProbLoss):
 
     Between 0 and the entropy of (pi, 1 - pi), which is log 2 at .5. Differs from Yao et al. in the free pi, as in the
     generalised form of Englesson and Azizpour 2021, arXiv 2105.04522.
+
+    pi: weight of w in the mixture m.
     """
 
     pi: Real = 0.5
@@ -123,7 +130,10 @@ class Tv(LogProbLoss):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Chi2(LogProbLoss):
-    """Pearson's chi-squared divergence of p from w, whose denominator is floored at `eps`; at most about 1 / eps."""
+    """Pearson's chi-squared divergence of p from w, whose denominator is floored at `eps`; at most about 1 / eps.
+
+    eps: floor of the denominator.
+    """
 
     eps: Real = 1e-4
 

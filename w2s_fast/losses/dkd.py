@@ -21,9 +21,14 @@ ABSENT = -1e30
 class Dkd(LogProbLoss):
     """KL of target versus rest, and KL among the rest, with weights of their own, times T^2; at temperature T.
 
+    alpha: weight of target versus rest.
+    beta: weight of the KL among the rest.
+    T: temperature of both sides.
     target: `labels`, the ground truth, as published (rows of unknown label cost nothing); or `weak`, the weak argmax,
-    which has to be asked for. Differs from the published code in logarithms of sums, finite where it gives infinity,
-    and in having no warm-up and no cross-entropy (w_gt = 1 adds it). kd = the first KL + (1 - w_y) times the second.
+    which has to be asked for.
+
+    Differs from the published code in logarithms of sums, finite where it gives infinity, and in having no warm-up and
+    no cross-entropy (w_gt = 1 adds it). kd = the first KL + (1 - w_y) times the second.
     """
 
     alpha: Real = 1.0

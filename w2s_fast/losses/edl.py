@@ -19,8 +19,11 @@ class Edl(Loss):
 
     (1 - gamma) lam sum_m l(argmax w_m) + gamma l(argmax z), where l(y) is the expected code length of y's share plus t
     times the KL of the evidence for all other classes from none. Teachers are added, not averaged. RAVEN's port also
-    multiplies by the teacher's probabilities and sums over classes: a factor of one, left out. Cosines are too small
-    to be evidence: give such heads a small tau_s, as theirs is by default.
+    multiplies by the teacher's probabilities and sums over classes: a factor of one, left out. Cosines are too small to
+    be evidence: give such heads a small tau_s, as theirs is by default.
+
+    gamma: share of the student's own label.
+    lam: weight of each teacher.
     """
 
     gamma: Real = 0.5

@@ -15,7 +15,10 @@ from w2s_fast.losses.supervision import Batch
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ce(TargetLoss):
-    """Cross-entropy to the weak argmax; with smoothing e the target is (1 - e) onehot + e / k."""
+    """Cross-entropy to the weak argmax; with smoothing e the target is (1 - e) onehot + e / k.
+
+    label_smoothing: e, the share of the target that goes to all classes alike.
+    """
 
     label_smoothing: Real = 0.0
 
@@ -33,7 +36,10 @@ class Ce(TargetLoss):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gce(LogProbLoss):
-    """Generalised cross-entropy of the weak label, (1 - p^q) / q; q -> 0 is `ce`."""
+    """Generalised cross-entropy of the weak label, (1 - p^q) / q; q -> 0 is `ce`.
+
+    q: between `ce` (towards 0) and the mean absolute error (1).
+    """
 
     q: Real = 0.7
 

@@ -23,8 +23,10 @@ L = TypeVar("L", bound="Loss")
 class Loss:
     """A function of logits and supervision; subclass it and write `value`, the rest follows by autograd.
 
-    tau_s: student temperature, None = the head's. tau_w: weak temperature. `needs` names what must be there:
-    `labels`, `prior`, `teachers`. `limits` is checked where specs are parsed.
+    tau_s: temperature of the student's logits; None is the head's.
+    tau_w: temperature of the weak logits.
+
+    `needs` names what must be there: `labels`, `prior`, `teachers`. `limits` is checked where specs are parsed.
     """
 
     tau_s: Real | None = None

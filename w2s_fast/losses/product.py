@@ -18,7 +18,10 @@ from w2s_fast.losses.supervision import Batch
 class Product(TargetLoss):
     """Cross-entropy to the product of weak and own probabilities, detached: agreement sharpens, doubt stays.
 
+    a: exponent of the weak probabilities.
+    b: exponent of the own probabilities.
     warmup: b grows linearly over that part of training; OpenAI's code takes such an argument and never reads it.
+
     Differs from it only in that, and in products of logarithms, which cannot underflow.
     """
 
@@ -42,6 +45,9 @@ class PriorProduct(TargetLoss):
 
     p_0 = the prior, softmax(exp(logit_scale) cos) of image and text. No published code; the product of experts that
     `fusion` takes the argmax of at a = b = 1.
+
+    a: exponent of the weak probabilities.
+    b: exponent of the zero-shot probabilities.
     """
 
     a: Real = 1.0
@@ -63,6 +69,8 @@ class PriorAnchor(LogProbLoss):
 
     EVE anchors to the student's reference model in a like way; its code was not read, so the equation here is the
     definition.
+
+    lam: strength of the pull.
     """
 
     lam: Real = 0.1

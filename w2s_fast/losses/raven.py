@@ -24,14 +24,17 @@ LEAST = 1e-6
 class Raven(Loss):
     """A loss of one teacher, given the mixture of several, whose weights descend the student's cross-entropy.
 
-    base: any loss of one teacher, which sees the logarithm of the mixture. lr_v: step of the weights' plain gradient
-    descent, beside the solver's. agree: the first part of training, in which rows on which not all teachers have the
-    same label count nothing, and the weights stay uniform. tau_w softens each teacher before they are mixed; a tau_w in
-    `base` softens the mixture. One teacher makes it its base. Weights go to whom the student believes, and the student
-    believes the mixture: a teacher that is sure and wrong in one way may win unless lr_v is large beside the student's
-    step and `agree` long enough. Differs from the published code in that the part is one
-    of steps, not of whole epochs, that one number says both how long rows and how long weights wait (there: two), and
-    that the weights follow the plain cross-entropy whatever the base.
+    base: any loss of one teacher, which sees the logarithm of the mixture.
+    lr_v: step of the weights' plain gradient descent, beside the solver's.
+    agree: the first part of training, in which rows on which not all teachers have the same label count nothing, and
+    the weights stay uniform.
+    tau_w: softens each teacher before they are mixed; a tau_w in `base` softens the mixture.
+
+    One teacher makes it its base. Weights go to whom the student believes, and the student believes the mixture: a
+    teacher that is sure and wrong in one way may win unless lr_v is large beside the student's step and `agree` long
+    enough. Differs from the published code in that the part is one of steps, not of whole epochs, that one number says
+    both how long rows and how long weights wait (there: two), and that the weights follow the plain cross-entropy
+    whatever the base.
     """
 
     base: str = "kd"

@@ -21,6 +21,10 @@ class Sce(LogProbLoss):
 
     a and b None take the published weights: 6 and .1 from 100 classes on, else .1 and 1. Differs from the published
     code in soft weak probabilities for labels, and in leaving p unclipped.
+
+    a: weight of the cross-entropy; None is the published one.
+    b: weight of the reverse cross-entropy; None is the published one.
+    eps: what log 0 is read as, log eps.
     """
 
     a: Real | None = None

@@ -28,6 +28,8 @@ class Kd(LogProbLoss):
     """Forward KL(w || p); with `tau2` times tau_s^2, as Hinton's recipes for whole networks want it.
 
     Differs from mdistiller and ggjy in that the factor is off by default: a single term under Adam does not see it.
+
+    tau2: multiply by tau_s^2.
     """
 
     tau2: bool = False

@@ -10,30 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from w2s_fast import heads, losses, supervisions
-from w2s_fast.core import plugins
 from w2s_fast.core.errors import SpecError, UsageError, nearest
-from w2s_fast.core.fields import parameters
+from w2s_fast.core.family import Family
+from w2s_fast.core.fields import build
 from w2s_fast.core.hashing import number_repeats
 from w2s_fast.core.specs import Spec, parse
 from w2s_fast.methods.method import GT, WEAK, Method
 from w2s_fast.methods.presets import METHODS
 
 GROUP = "w2s_fast.methods"
+_FROM_FILE = re.compile(r".+\.py:\w+(\(.*\))?", re.S)
 HEAD_ALIASES = {"linear": "lp", "prototype": "proto", "prompt": "tp"}
 
 
-def names() -> tuple[str, ...]:
-    """Names of all methods, those of installed packages (entry-point group `w2s_fast.methods`) last."""
-    return plugins.names(METHODS, GROUP)
-
-
-def find(name: str) -> Method:
-    """The method of that name, or a `UsageError` with the nearest names."""
-    try:
-        return plugins.load(METHODS, GROUP, name)
-    except KeyError:
-        near = nearest(name, names())
-        raise UsageError(f"unknown method {name!r} (or give your own: --loss L --head H){near}") from None
+FAMILY: Family[Method] = Family(
+    what="method", table=METHODS, group=GROUP, hint=" (or give your own: --loss L --head H)", error=UsageError
+)
+names, find = FAMILY.names, FAMILY.find
 
 
 def describe() -> list[dict[str, Any]]:
@@ -41,20 +34,21 @@ def describe() -> list[dict[str, Any]]:
 
     Verified, if its formula could be checked and so could its loss's.
     """
-    found = [find(name) for name in names()]
-    return [
-        {
-            "method": m.name,
-            "head": str(m.head),
-            "loss": m.loss_name,
-            "supervision": str(m.supervision),
-            "settings": dict(m.settings),
-            "equation": f"{m.loss_class.equation}; {heads.find(m.head.name).equation}",
-            "source": m.source or supervisions.find(m.supervision.name).source,
-            "verified": m.verified and m.loss_class.verified and supervisions.find(m.supervision.name).verified,
-        }
-        for m in found
-    ]
+    return FAMILY.describe(_record)
+
+
+def _record(name: str) -> dict[str, Any]:
+    m = find(name)
+    return {
+        "method": m.name,
+        "head": str(m.head),
+        "loss": m.loss_name,
+        "supervision": str(m.supervision),
+        "settings": dict(m.settings),
+        "equation": f"{m.loss_class.equation}; {heads.find(m.head.name).equation}",
+        "source": m.source or supervisions.find(m.supervision.name).source,
+        "verified": m.verified and m.loss_class.verified and supervisions.find(m.supervision.name).verified,
+    }
 
 
 def unverified(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -123,8 +117,8 @@ def _under(method: Method, given_supervisions: Sequence[str | Spec]) -> list[Met
 
 
 def _combine(loss: Any, heads: list[Any]) -> list[Method]:
-    if isinstance(loss, str) and re.fullmatch(r".+\.py:\w+", loss):
-        loss = from_file(loss)
+    if isinstance(loss, str) and _FROM_FILE.fullmatch(loss):
+        return [method for one in from_file(loss) for method in _combine(one, heads)]
     if not isinstance(loss, str | Spec):
         name = getattr(loss, "__name__", type(loss).__name__)
         chosen = [parse(h) for h in heads] or [parse("linear")]
@@ -142,33 +136,42 @@ def _combine(loss: Any, heads: list[Any]) -> list[Method]:
     return [Method(name=f"{spec.name}+{short(h)}", head=h, loss=spec) for h in chosen]
 
 
-def from_file(text: str) -> Any:
-    """The function or `Loss` that `path/to/file.py:name` names; the file is run, as any script of yours would be."""
-    path, _, name = text.rpartition(":")
+def from_file(text: str) -> list[Any]:
+    """What `path/to/file.py:name` or `file.py:Name(parameter=value)` names: a function, or `Loss` objects.
+
+    A list as a value is a grid: one object per point. The file is run, as any script of yours would be.
+    """
+    path, _, asked = text.partition(".py:")
+    path, spec = f"{path}.py", parse(asked)
+    found = _attribute(path, spec.name, where=f"--loss {text}")
+    if isinstance(found, type) and issubclass(found, losses.Loss):
+        return [losses.make(build(found, point, what="loss")) for point in spec.expand()]
+    if not callable(found) and not isinstance(found, losses.Loss):
+        raise UsageError(f"--loss {text}: {spec.name!r} in {path} is not a function but of type {type(found).__name__}")
+    if spec.args:
+        raise UsageError(
+            f"--loss {text}: {spec.name!r} takes no parameters here; make it a dataclass, a w2s_fast.losses.Loss"
+        )
+    return [found]
+
+
+def _attribute(path: str, name: str, *, where: str) -> Any:
     if not Path(path).is_file():
-        raise UsageError(f"--loss {text}: there is no file {path}")
+        raise UsageError(f"{where}: there is no file {path}")
     module_spec = spec_from_file_location(Path(path).stem, path)
     if module_spec is None or module_spec.loader is None:
-        raise UsageError(f"--loss {text}: {path} is not a Python file")
+        raise UsageError(f"{where}: {path} is not a Python file")
     module = module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
     except Exception as error:  # whatever a file of the user's own may raise
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         reason = error.msg if isinstance(error, SyntaxError) else error
-        raise UsageError(f"--loss {text}: {path}{line} does not run ({type(error).__name__}: {reason})") from error
+        raise UsageError(f"{where}: {path}{line} does not run ({type(error).__name__}: {reason})") from error
     if not hasattr(module, name):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise UsageError(f"--loss {text}: {path} has no function {name!r}{nearest(name, known)}")
-    found = getattr(module, name)
-    if isinstance(found, type) and issubclass(found, losses.Loss):
-        needed = [key for key, default in parameters(found).items() if default == "..."]
-        if needed:
-            raise UsageError(f"--loss {text}: {name} needs {needed[0]}; name an object instead: mine = {name}(...)")
-        return found()
-    if not callable(found) and not isinstance(found, losses.Loss):
-        raise UsageError(f"--loss {text}: {name!r} in {path} is not a function but of type {type(found).__name__}")
-    return found
+        raise UsageError(f"{where}: {path} has no function {name!r}{nearest(name, known)}")
+    return getattr(module, name)
 
 
 def short(head: Spec) -> str:

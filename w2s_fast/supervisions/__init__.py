@@ -5,11 +5,10 @@ Listing names imports no torch; classes are loaded when a supervision is made.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from w2s_fast.core import plugins
-from w2s_fast.core.errors import SpecError, nearest
-from w2s_fast.core.specs import Spec, parse
+from w2s_fast.core.family import Family
+from w2s_fast.core.specs import Spec
 
 if TYPE_CHECKING:
     from w2s_fast.supervisions.strategy import Strategy
@@ -41,54 +40,14 @@ SUPERVISIONS: dict[str, str] = {
     "select_random": "w2s_fast.supervisions.selection:AtRandom",
     "select_overlap": "w2s_fast.supervisions.overlap:ByOverlap",
 }
-"""Name -> "module:attribute" of a `teaching.Teaching`; others may add to the entry-point group below."""
+"""Name -> "module:attribute" of a `strategy.Strategy`; others may add to the entry-point group below."""
 GROUP = "w2s_fast.supervisions"
 
 
-def names() -> tuple[str, ...]:
-    """Names of all supervisions, those of installed packages last."""
-    return plugins.names(SUPERVISIONS, GROUP)
-
-
-def find(name: str) -> type[Strategy]:
-    """The class behind a name; `SpecError` if unknown."""
-    try:
-        return plugins.load(SUPERVISIONS, GROUP, name)
-    except KeyError:
-        raise SpecError(f"no supervision {name!r}{nearest(name, names())}") from None
+FAMILY: Family[type[Strategy]] = Family(what="supervision", table=SUPERVISIONS, group=GROUP)
+names, find, canonical, describe = FAMILY.names, FAMILY.find, FAMILY.canonical, FAMILY.describe
 
 
 def make(supervision: str | Spec) -> Strategy:
     """A supervision from `csl(keep='top3')` or a spec; `SpecError` for unknown names, parameters and ranges."""
-    from w2s_fast.core.fields import build
-
-    spec = parse(supervision)
-    made = build(find(spec.name), spec, what="supervision")
-    made.check()
-    return made
-
-
-def canonical(supervision: Spec) -> Spec:
-    """The spec without arguments that equal their defaults; as strict as `make`."""
-    from w2s_fast.core.fields import parameters
-
-    defaults = parameters(type(make(supervision)))
-    return Spec(name=supervision.name, args={k: v for k, v in supervision.args.items() if defaults.get(k, ...) != v})
-
-
-def describe() -> list[dict[str, Any]]:
-    """One record per supervision for listings: name, what it does, parameters with defaults, source, verified."""
-    from w2s_fast.core.fields import parameters
-
-    return [
-        {
-            "name": name,
-            "about": (cls.__doc__ or "").strip().partition("\n")[0],
-            "parameters": parameters(cls),
-            "equation": cls.equation,
-            "source": cls.source,
-            "verified": cls.verified,
-        }
-        for name in names()
-        for cls in [find(name)]
-    ]
+    return FAMILY.make(supervision)

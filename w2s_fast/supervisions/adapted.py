@@ -26,13 +26,19 @@ SMALLEST = 1e-6
 class Adapted(Strategy):
     """Weak labels on features that were adapted to the images of hold-train without any labels.
 
-    In this order, on unit rows: center: `all`, the mean of all rows is taken away; `domain`, of each row's domain (a
-    domain without rows in hold-train: of all); `none`. whiten: exponent e of the whitening C^(-e/2) by the covariance C
-    of centred rows, 0 = none, 1 = full; eigenvalues are first drawn to their mean by `shrink`. Rows are then of unit
-    length again. smooth: share of the mean of the k nearest hold-train rows (itself not among them) that takes the
-    row's place. Text features: their own mean is taken away where a mean is, then the same whitening. Statistics are
-    those of hold-train and serve every row, so the head can be taken out (but for `domain` means of several domains);
-    transductive: of D'_test images too. `zero_shot` and priors stay those of the raw features.
+    Rows are of unit length, centred, whitened, of unit length again, and smoothed.
+
+    center: `all`, the mean of all rows is taken away; `domain`, of each row's domain (a domain without rows in
+    hold-train: of all); `none`.
+    whiten: exponent e of the whitening C^(-e/2) by the covariance C of centred rows, 0 = none, 1 = full.
+    shrink: how far eigenvalues are first drawn to their mean.
+    smooth: share of the mean of the k nearest hold-train rows (itself not among them) that takes the row's place.
+    k: how many rows that mean is of.
+    transductive: statistics are of D'_test images too.
+
+    Text features: their own mean is taken away where a mean is, then the same whitening. Statistics are those of
+    hold-train and serve every row, so the head can be taken out (but for `domain` means of several domains).
+    `zero_shot` and priors stay those of the raw features.
     """
 
     center: str = "all"

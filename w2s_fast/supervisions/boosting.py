@@ -30,15 +30,19 @@ LEAST = 1e-10
 class EnsemW2SLike(Strategy):
     """Weak models boosted on ground truth of D_train, as AdaBoost does for many classes; their vote teaches.
 
+    rounds: members at most; a member no better than chance is left out and ends boosting, one without error ends it
+    too: so does the first head on features of a network that was trained on D_train and fits all of it, for then there
+    is nothing to boost.
     members: `boosted`, linear heads on the weak model's own cached features, each fitted to D_train under weights that
     grow where members before it were wrong; or `teachers`, the weak models of the task as they are, of which each round
-    takes the one with the smallest weighted error among those left. Those were trained on the very rows that their
-    error is measured on, so it is too small, more so for those that overfit. rounds: members at most; a member no
-    better than chance is left out and ends boosting, one without error ends it too: so does the first head on features
-    of a network that was trained on D_train and fits all of it, for then there is nothing to boost. vote: weighted
-    votes (`hard`), or weighted probabilities (`soft`). teacher_steps, teacher_lr: Adam's for a boosted member, in whole
-    epochs of the student's batches (lr None: the head's). The source boosts language models by tokens; its formula is
-    given here from memory, with members that are heads.
+    takes the one with the smallest weighted error among those left.
+    vote: weighted votes (`hard`), or weighted probabilities (`soft`).
+    teacher_steps: Adam's steps for a boosted member, in whole epochs of the student's batches.
+    teacher_lr: Adam's rate for a boosted member; None is the head's.
+
+    Those were trained on the very rows that their error is measured on, so it is too small, more so for those that
+    overfit. The source boosts language models by tokens; its formula is given here from memory, with members that are
+    heads.
     """
 
     rounds: int = 5

@@ -19,10 +19,13 @@ class Bootstrap(Strategy):
     """A ladder of encoders between weak model and student; each link labels hold-train for the next.
 
     ladder: names of encoders, weakest first, between commas; the student's own comes last and is not named. Empty: the
-    weak model's own encoder. head: what is fitted on every encoder of the ladder, with the method's loss and settings;
-    it cannot start from text, which encoders of a ladder need not have. hard: whether links hand on their argmax
-    instead of their probabilities. Labels are replaced on every row, hold-val too. The source fine-tunes whole models;
-    here a link is a head on frozen features.
+    weak model's own encoder.
+    head: what is fitted on every encoder of the ladder, with the method's loss and settings; it cannot start from text,
+    which encoders of a ladder need not have.
+    hard: whether links hand on their argmax instead of their probabilities.
+
+    Labels are replaced on every row, hold-val too. The source fine-tunes whole models; here a link is a head on frozen
+    features.
     """
 
     ladder: str = ""

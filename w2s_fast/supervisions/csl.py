@@ -37,23 +37,29 @@ class CSL(Strategy):
     ground truth of its part of D_train, all in the same number of steps. A fresh student is fitted per level, on the
     rows of hold-train that survive denoising, in as many steps as on all of them. The last level's is the result.
 
-    levels: teachers per level, from 1 up. by: whether a specialist knows a block of the `class`es or of the `domain`s
-    (of a pooled task); blocks are contiguous and differ by one unit at most. order: of the units before they are cut:
-    `label` (as they are numbered: alphabetical on folders, WordNet's on ImageNet), `random` (by run seed), `semantic`
-    (halved again and again along the first principal direction of their mean weak features on D_train).
+    levels: teachers per level, from 1 up.
+    by: whether a specialist knows a block of the `class`es or of the `domain`s (of a pooled task); blocks are
+    contiguous and differ by one unit at most.
+    order: of the units before they are cut: `label` (as they are numbered: alphabetical on folders, WordNet's on
+    ImageNet), `random` (by run seed), `semantic` (halved again and again along the first principal direction of their
+    mean weak features on D_train).
     assign: a row's teacher is the one whose block holds the class that the previous student names (`block`), the one
     whose prediction is nearest to the previous student's (`kl`), or the one that knows the row's true class or domain
-    (`oracle`, an upper bound). keep: `all`, a share, or `topC`: as many rows as those whose new label is among the
-    previous student's C likeliest classes (ties count); those with the smallest cross-entropy of the label under the
-    previous student stay, in the order of hold-train where equal. hard: labels instead of probabilities.
+    (`oracle`, an upper bound).
+    keep: `all`, a share, or `topC`: as many rows as those whose new label is among the previous student's C likeliest
+    classes (ties count); those with the smallest cross-entropy of the label under the previous student stay, in the
+    order of hold-train where equal.
+    hard: labels instead of probabilities.
     level1: the first teacher is a `head` like the others, trained on all of D_train, or the task's own `weak` model.
-    backbone: an encoder in place of the weak model's own, such as `timm:resnet18.a1_in1k`. teacher_steps, teacher_lr:
-    Adam's for the specialists (lr None: 0.01), on batches of their rows, repeated, of the student's size or D_train's.
+    backbone: an encoder in place of the weak model's own, such as `timm:resnet18.a1_in1k`.
+    teacher_steps: Adam's steps for the specialists, on batches of their rows, repeated, of the student's size or
+    D_train's.
+    teacher_lr: Adam's rate for the specialists; None is 0.01.
     const_iters: the student takes int(E / share kept) epochs; else E.
 
     Differs from the released code: blocks may be uneven; ranks and shares are counted, not rounded; specialists see
     cached features (there AlexNet under random crops, which cannot be cached: 1,000 steps of 256 at lr 1e-4, drawn with
-    replacement); `last` is the headline (there the best test epoch: `test_best`). Students follow the arm's head, loss
+    replacement); `last` is the headline (there the best test epoch: `test_best`). Students follow the run's head, loss
     and settings (`csl+lp_literal` has the script's). Domain levels follow RAVEN's port; the authors released none.
     """
 

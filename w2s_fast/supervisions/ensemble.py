@@ -24,8 +24,9 @@ CHUNK = 8192
 class Ensemble(Strategy):
     """One teacher made of all weak models of the task (weak seeds and --teachers): the mixture of their probabilities.
 
-    mode: `uniform`, or `entropy`, where a model's weight on a row is the inverse of the entropy that it has there. The
-    published code can also take the inverse of a model's mean entropy for all rows; this is its way row by row.
+    mode: `uniform`, or `entropy`, where a model's weight on a row is the inverse of the entropy that it has there.
+
+    The published code can also take the inverse of a model's mean entropy for all rows; this is its way row by row.
     """
 
     mode: str = "uniform"

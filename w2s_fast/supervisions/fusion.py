@@ -23,8 +23,11 @@ NOTHING = Spec(name="linear", args={"init": "text", "tau0": 1.0, "unit_x": False
 class Fused(Strategy):
     """The fusion of weak labels and zero-shot as labels; with its defaults it has no tuned weight.
 
-    a, b: exponents of weak and zero-shot probabilities. tau_0: temperature of the cosines; None is the encoder's own,
-    1 / logit_scale. Needs text features. The labels are those of every row, hold-val too.
+    a: exponent of the weak probabilities.
+    b: exponent of the zero-shot probabilities.
+    tau_0: temperature of the cosines; None is the encoder's own, 1 / logit_scale.
+
+    Needs text features. The labels are those of every row, hold-val too.
     """
 
     a: float = 1.0

@@ -51,9 +51,12 @@ class Smooth(Refined):
     """Weak labels smoothed over the graph of nearest neighbours among strong features.
 
     k: neighbours of a row, by cosine; two rows are joined if either is among the other's, with the mean of the two
-    directed weights, each the cosine (negative ones 0). l: how far labels travel, 0 = not at all. transductive: whether
-    D'_test images are rows of the graph. Solved by conjugate gradients in float64; rows of Y~ are normalised. The
-    source gives the form of the smoothing; the graph's weights and both defaults are choices made here.
+    directed weights, each the cosine (negative ones 0).
+    l: how far labels travel, 0 = not at all.
+    transductive: whether D'_test images are rows of the graph.
+
+    Solved by conjugate gradients in float64; rows of Y~ are normalised. The source gives the form of the smoothing; the
+    graph's weights and both defaults are choices made here.
     """
 
     k: int = 20
@@ -79,9 +82,11 @@ class Smooth(Refined):
 class KnnRelabel(Refined):
     """Each weak label replaced by the mean weak probability of its nearest strong features, itself among them.
 
-    k: how many rows are averaged. transductive: whether D'_test images are among them. As in the published code every
-    row is its own first neighbour; there rows are compared by Euclidean distance of hidden states, here of unit
-    features, and classes are k instead of two.
+    k: how many rows are averaged.
+    transductive: whether D'_test images are among them.
+
+    As in the published code every row is its own first neighbour; there rows are compared by Euclidean distance of
+    hidden states, here of unit features, and classes are k instead of two.
     """
 
     k: int = 20

@@ -19,11 +19,14 @@ from w2s_fast.supervisions.strategy import Strategy
 class ChannelEm(Strategy):
     """The posterior of a noisy channel, from the zero-shot prior and a confusion matrix that EM finds.
 
-    b: exponent of the prior. iterations: EM steps before a student is fitted. rounds: how many students; from the
-    second on, the last student's predictions stand in place of p_0. smoothing: pseudo-counts spread evenly over each
-    row of T. EM starts from q ~ p_0^b. transductive: whether D'_test images are counted too. Rows outside keep their
-    weak labels. Needs text features. The source is a list of ideas: it names neither b, steps nor smoothing, nor how
-    the student re-enters.
+    b: exponent of the prior.
+    iterations: EM steps before a student is fitted.
+    rounds: how many students; from the second on, the last student's predictions stand in place of p_0.
+    smoothing: pseudo-counts spread evenly over each row of T.
+    transductive: whether D'_test images are counted too.
+
+    EM starts from q ~ p_0^b. Rows outside keep their weak labels. Needs text features. The source is a list of ideas:
+    it names neither b, steps nor smoothing, nor how the student re-enters.
     """
 
     b: float = 1.0

@@ -22,10 +22,12 @@ class ByOverlap(Selection):
     """The rows that carry an easy and a hard pattern at once: those that are sure, and near to rows that are not.
 
     Rows below the change point of the sorted confidences max w are hard only. Any other row's overlap is its largest
-    cosine with a hard-only row, and the change point of these, or a share `keep` of all rows, says which are kept.
-    A change point is the cut of a sorted sequence into two with the least sum of squares, each of two values at least.
-    Differs from the published code in that every cut is tried (there each fifth), and that confidence, there
-    |2 p - 1| of two classes, is max w, which cuts two classes in the same place. Data sources are not chosen by it.
+    cosine with a hard-only row, and the change point of these, or a share `keep` of all rows, says which are kept. A
+    change point is the cut of a sorted sequence into two with the least sum of squares, each of two values at least.
+    Differs from the published code in that every cut is tried (there each fifth), and that confidence, there |2 p - 1|
+    of two classes, is max w, which cuts two classes in the same place. Data sources are not chosen by it.
+
+    keep: the share of all rows; None leaves it to the change point.
     """
 
     keep: float | None = None

@@ -25,9 +25,12 @@ CHUNK = 8192
 class Salience(Strategy):
     """A head on what another, fitted on the weak labels and then frozen, has made of the features; weak labels again.
 
-    via: the head that is frozen. reads: `features`, what it has moved them to (adapter; others leave them as they are),
-    or `logits`, its k outputs at its own temperature. The control of `gt_salience`, with weak labels in its second
-    stage. Text features stand for themselves beside moved ones of their width; beside others there are none.
+    via: the head that is frozen.
+    reads: `features`, what it has moved them to (adapter; others leave them as they are), or `logits`, its k outputs at
+    its own temperature.
+
+    The control of `gt_salience`, with weak labels in its second stage. Text features stand for themselves beside moved
+    ones of their width; beside others there are none.
     """
 
     via: str = "adapter"

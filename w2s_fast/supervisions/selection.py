@@ -63,8 +63,8 @@ class Selection(Strategy):
 class Ranked(Selection):
     """A rule that ranks rows and keeps a share; write `trust`.
 
-    keep: the share, at least one row; of equals the earlier. per_class: the share is of the rows of each weak label, so
-    that no class is left out.
+    keep: the share, at least one row; of equals the earlier.
+    per_class: the share is of the rows of each weak label, so that no class is left out.
     """
 
     keep: float = 0.9
@@ -110,8 +110,10 @@ class ByConfidence(Ranked):
 class BySmallLoss(Ranked):
     """The rows whose weak label costs a first student least, -log p[argmax w]; a fresh student then learns those.
 
-    first: the part of the epochs that the first student is trained for, as noise is learned last. The first student has
-    the arm's head, loss and settings. CSL ranks in the same way, but by the student of its last level.
+    first: the part of the epochs that the first student is trained for, as noise is learned last.
+
+    The first student has the run's head, loss and settings. CSL ranks in the same way, but by the student of its last
+    level.
     """
 
     first: float = 1.0
@@ -143,9 +145,10 @@ class BySmallLoss(Ranked):
 class ByNeighbours(Ranked):
     """The rows whose weak label is nearest to the mean of their nearest neighbours' among strong features.
 
-    k: neighbours, by cosine, the row itself left out. Nearness is the total variation between the row's weak
-    probabilities and its neighbours' mean; for two classes the published |y - mean y|. There rows are compared by
-    Euclidean distance of hidden states, here of unit features.
+    k: neighbours, by cosine, the row itself left out.
+
+    Nearness is the total variation between the row's weak probabilities and its neighbours' mean; for two classes the
+    published |y - mean y|. There rows are compared by Euclidean distance of hidden states, here of unit features.
     """
 
     k: int = 50

@@ -17,9 +17,11 @@ from w2s_fast.supervisions.two_stage import most_consistent
 class SelfTrain(Strategy):
     """Fresh students, each taught by the predictions of the one before; the first by the weak model.
 
-    rounds: students after the first. hard: whether they hand on their argmax instead of their probabilities, which are
-    softmax(z / tau_s). Labels are replaced on every row, hold-val too, as in the published code (there the students
-    after the first are fine-tuned language models, their labels soft).
+    rounds: students after the first.
+    hard: whether they hand on their argmax instead of their probabilities, which are softmax(z / tau_s).
+
+    Labels are replaced on every row, hold-val too, as in the published code (there the students after the first are
+    fine-tuned language models, their labels soft).
     """
 
     rounds: int = 2
@@ -79,8 +81,10 @@ class SelfTrain(Strategy):
 class RetrainConfidentLike(SelfTrain):
     """As `self_train`, on those rows of hold-train only of which the student before is most confident.
 
-    keep: the share of hold-train. equal_steps: whether students take int(E / share kept) epochs, so as many steps as on
-    all rows. After an idea for groups under spurious correlation, whose text was not at hand.
+    keep: the share of hold-train.
+    equal_steps: whether students take int(E / share kept) epochs, so as many steps as on all rows.
+
+    After an idea for groups under spurious correlation, whose text was not at hand.
     """
 
     rounds: int = 1

@@ -21,8 +21,9 @@ from w2s_fast.supervisions.strategy import Strategy
 class Simulate(Strategy):
     """Weak labels for a student whose features hold the weak model's own probabilities.
 
-    scale: s; 0 gives the same student without them. Features are unit rows; text features get zeros. The weak model is
-    asked about test images too, so the head cannot be taken out.
+    scale: s; 0 gives the same student without them. Features are unit rows; text features get zeros.
+
+    The weak model is asked about test images too, so the head cannot be taken out.
     """
 
     scale: float = 1.0
@@ -53,8 +54,11 @@ class GtNoise(Strategy):
 
     kind: `weak`, the errors as they are; `random`, as many rows drawn at random, each with a wrong class drawn at
     random; `confusion`, weak labels exchanged at random among the rows of one true class, which keeps the confusion
-    matrix. Which rows are errors is read from ground truth, so rows say so. Draws depend on the run seed and `draw`.
-    Rows without a known label, and all outside hold-train, keep their weak labels.
+    matrix.
+    draw: which of the draws of the run seed.
+
+    Which rows are errors is read from ground truth, so rows say so. Draws depend on the run seed and `draw`. Rows
+    without a known label, and all outside hold-train, keep their weak labels.
     """
 
     kind: str = "random"

@@ -23,11 +23,15 @@ from w2s_fast.supervisions.strategy import Strategy
 class TwoStage(Strategy):
     """Stage A trains on the most consistent weak labels; stage B on all rows, the others relabelled by stage A.
 
-    keep: share of hold-train whose labels are kept. by: what consistent means: `confidence`, max p_w; `knn`, the mean
-    weak probability of the row's weak label among its k nearest strong features; `agreement`, how many teachers name
-    the weak label, the more confident first among equals (needs several: --teachers). hard: whether stage A gives its
-    argmax instead of its probabilities. Stage B is a fresh student. Rows outside hold-train keep their weak labels. The
-    source judges consistency by repeated answers of a language model; its reading for logits is made here.
+    keep: share of hold-train whose labels are kept.
+    by: what consistent means: `confidence`, max p_w; `knn`, the mean weak probability of the row's weak label among its
+    k nearest strong features; `agreement`, how many teachers name the weak label, the more confident first among equals
+    (needs several: --teachers).
+    k: neighbours that `knn` asks.
+    hard: whether stage A gives its argmax instead of its probabilities.
+
+    Stage B is a fresh student. Rows outside hold-train keep their weak labels. The source judges consistency by
+    repeated answers of a language model; its reading for logits is made here.
     """
 
     keep: float = 0.5

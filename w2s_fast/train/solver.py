@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from w2s_fast.core.errors import SpecError, nearest
-from w2s_fast.core.fields import Limits, build
+from w2s_fast.core.family import Family
+from w2s_fast.core.fields import Limits
 from w2s_fast.core.protocols import Theta
-from w2s_fast.core.specs import Spec, parse
+from w2s_fast.core.specs import Spec
 
 Hyperparameter = float | Tensor
 """A number of the step: a float where all runs share it, else f[R]."""
@@ -177,14 +177,12 @@ class Ridge(Solver):
 SOLVERS: dict[str, type[Solver]] = {"adam": Adam, "adamw": AdamW, "sgd": Sgd, "lbfgs": Lbfgs, "ridge": Ridge}
 
 
+FAMILY: Family[type[Solver]] = Family(what="solver", table=SOLVERS, group="w2s_fast.solvers", listed=())
+
+
 def make_solver(solver: str | Spec | Solver) -> Solver:
     """A solver from `sgd(momentum=.9)`; `SpecError` for unknown names and values out of range."""
-    if isinstance(solver, Solver):
-        return solver
-    spec = parse(solver)
-    if spec.name not in SOLVERS:
-        raise SpecError(f"no solver {spec.name!r}{nearest(spec.name, SOLVERS)}")
-    return build(SOLVERS[spec.name], spec, what="solver")
+    return solver if isinstance(solver, Solver) else FAMILY.make(solver)
 
 
 def over(number: Hyperparameter, p: Tensor) -> Hyperparameter:
