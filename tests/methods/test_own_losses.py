@@ -146,10 +146,9 @@ def test_a_sweep_file_names_them_too(package: Path, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(package.parent)
     text = 'loss = "my_losses.py:Soft(share=[0.25, 0.5])"\ndata = "drawn:sketch"\nseeds = 2\nhead = "linear"\n'
     (tmp_path / "mine.toml").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-m", "w2s_fast_cli", "sweep", "mine.toml", "--dry-run", "--json", "--cache", str(tmp_path / "cache")],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    program = [sys.executable, "-m", "w2s_fast_cli", "sweep", "mine.toml", "--dry-run", "--json"]
+    program += ["--cache", str(tmp_path / "cache")]
+    done = subprocess.run(program, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     [total] = [one for one in map(json.loads, done.stdout.splitlines()) if one["kind"] == "total"]
     assert total["runs"] == 8, "two losses and two ceilings, two seeds each"
