@@ -133,7 +133,7 @@ def test_a_changed_image_stops_train_with_the_extract_command(world: tuple[str, 
     from w2s_fast.tasks.opening import prepare
 
     first = prepare(open_manifest(moved, cache=cache), ["drawn:clip"], data=moved, cache=cache, options=options)
-    original = w2s.open_bank("drawn:clip", data, cache=cache, options=options.in_key())
+    original = w2s.open_bank("drawn:clip", data, cache=cache, options=options)
     assert first["drawn:clip"].key == original.key, "a moved data set has the same bank"
     picture = next(copied.rglob("*.png"))
     Image.new("RGB", (32, 32), (9, 9, 9)).save(picture)

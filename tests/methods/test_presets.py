@@ -80,7 +80,7 @@ def test_a_method_brings_settings_and_the_user_wins() -> None:
     row, other = last(results, "tip_f"), last(results, "kd+lp")
     assert (row["optimizer"], row["schedule"]) == ("adamw(eps=0.0001)", "cosine(warmup=0.0)")
     assert (row["lr"], row["weight_decay"], row["epochs"], row["batch_size"]) == (1e-3, 0.01, 20, 256)
-    assert (other["optimizer"], other["lr"], other["epochs"], other["batch_size"]) == ("adam", 1e-2, 10, 512)
+    assert (other["optimizer"], other["lr"], other["epochs"], other["batch_size"]) == ("adam", 1e-2, 19, 16)
     ceilings = {r["method"]: r for r in results.rows if r["supervision"] == "gt" and r["selection"] == "last"}
     assert set(ceilings) == {"ceiling+tip", "ceiling+lp", "ceiling+proto"}
     assert ceilings["ceiling+tip"]["epochs"] == 20 and ceilings["ceiling+proto"]["epochs"] == 10

@@ -253,7 +253,7 @@ def test_curves_have_every_epoch() -> None:
         ({"method": "cpl", "split": "rotat"}, UsageError, "rotate"),
         ({"method": "cpl", "supervision": "gold"}, UsageError, "supervision"),
         ({"method": "cpl", "seeds": []}, UsageError, "at least one"),
-        ({"method": "cpl", "seeds": "3"}, UsageError, "give a count"),
+        ({"method": "cpl", "seeds": "three"}, UsageError, "give a count"),
         ({"method": "cpl", "seeds": 1.5}, UsageError, "give a count"),
         ({"method": "cpl", "seeds": [0, -1]}, UsageError, "give a count"),
     ],

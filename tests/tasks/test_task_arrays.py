@@ -140,5 +140,5 @@ def test_a_callable_object_is_named_by_its_class(tmp_path: Path) -> None:
         def __call__(self, z: Any, weak: Any, ctx: Any) -> Any:
             raise ValueError("no")
 
-    with pytest.raises(TrainError, match=r"your loss Mine \(.*test_arrays\.py:\d+\) raised ValueError: no"):
+    with pytest.raises(TrainError, match=r"your loss Mine \(.*test_task_arrays\.py:\d+\) raised ValueError: no"):
         fit(gaussian_task(n=60), loss=Mine(), head="linear", epochs=1, references=False)

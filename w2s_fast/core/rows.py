@@ -48,6 +48,7 @@ class Row(TypedDict, total=False):
     selected_epoch: int | None
     agree_val: float | None
     acc_val: float | None
+    rise_val: float | None
     acc_weak: float | None
     acc_zero_shot: float | None
     acc_fusion: float | None
@@ -100,7 +101,8 @@ MADE_BY_TRUTH: dict[str, bool] = {
     "method": False, "head": False, "loss": False, "loss_resolved": False, "init": False, "init_norm": False,
     "feat_scale": False, "template": False, "supervision": False, "reads_truth": False, "verified": False,
     "transductive": False, "stages": False, "seed": False, "split_seed": False, "selection": False,
-    "selected_epoch": False, "agree_val": False, "acc_val": True, "acc_weak": True, "acc_zero_shot": True,
+    "selected_epoch": False, "agree_val": False, "acc_val": True, "rise_val": True, "acc_weak": True,
+    "acc_zero_shot": True,
     "acc_fusion": True, "acc_w2s": True, "acc_w2s_pool": True, "acc_ceiling": True, "acc_ceiling_best": True,
     "pgr": True, "pgr_best": True, "pgr_zs": True, "pgr_flag": True, "agreement": False, "agree_right": True,
     "agree_wrong": True, "n_train": False, "n_test": False, "optimizer": False, "schedule": False, "lr": False,

@@ -101,6 +101,11 @@ def halves(manifest: Manifest) -> tuple[Rows, Rows, bool]:
     return _HALVES[manifest]
 
 
+def hold_train_rows(manifest: Manifest) -> int:
+    """About how many rows a student trains on, the same for every seed: four fifths of four fifths of the pool."""
+    return len(halves(manifest)[1]) * (FOLDS - 1) ** 2 // FOLDS**2
+
+
 def _halves(manifest: Manifest) -> tuple[Rows, Rows, bool]:
     marked = np.array(manifest.splits)
     train, test = (np.flatnonzero(marked == part).astype(np.int64) for part in ("train", "test"))

@@ -15,6 +15,7 @@ from w2s_fast.core.options import at
 from w2s_fast.core.schedule import make_schedule
 from w2s_fast.core.settings import Settings
 from w2s_fast.core.specs import Spec, parse
+from w2s_fast.data.splits import hold_train_rows
 from w2s_fast.methods.grid import Point, grid_of, passed_on
 from w2s_fast.methods.method import GT, Method
 from w2s_fast.methods.options import FitOptions
@@ -99,16 +100,16 @@ class Plan:
 
         Raises `MissingText` for a start or a loss that reads text where the task has none.
         """
-        pairs, defaults = task.pairs(self.seeds), task.manifest.defaults
+        pairs = task.pairs(self.seeds)
         trials = [
-            Trial(method=method, settings=settings.resolved(defaults), seed=seed, weak_seed=weak_seed)
+            Trial(method=method, settings=_resolved(settings, task), seed=seed, weak_seed=weak_seed)
             for method, settings in self.variants
             for seed, weak_seed in pairs
         ]
         _check_starts(task, trials)
         _check_prior(task, trials)
         if self.references and any(trial.method.supervision != GT for trial in trials):
-            trials += _ceilings(task, trials, self.first.resolved(defaults))
+            trials += _ceilings(task, trials, _resolved(self.first, task))
         return trials
 
     def identity(self) -> dict[str, Any]:
@@ -203,6 +204,12 @@ def check_truth(variants: Sequence[Method], *, w_gt: float) -> None:
                 f"{m.name}: {m.loss_name} reads ground-truth labels, which a student of a weak model never sees; "
                 f"use {way}, or say by --set w_gt=... that they take part"
             )
+
+
+def _resolved(settings: Settings, task: Task) -> Settings:
+    """The settings on a task: what they leave open is its data's recipe, or follows from its number of rows."""
+    full_batch = make_solver(settings.solver).full_batch
+    return settings.resolved(task.manifest.defaults, rows=None if full_batch else hold_train_rows(task.manifest))
 
 
 def _check_starts(task: Task, trials: Sequence[Trial]) -> None:

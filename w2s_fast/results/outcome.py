@@ -129,6 +129,14 @@ class Outcome:
         value = np.nan if epoch is None or curve not in self.curves else float(self.curves[curve][epoch])
         return None if np.isnan(value) else float(value)
 
+    def rise(self, curve: str) -> float | None:
+        """By how much a curve rises over the last quarter of the epochs; None for runs of fewer than four."""
+        values = self.curves.get(curve)
+        if values is None or self.epochs < 4:
+            return None
+        risen = float(values[-1] - values[len(values) - 1 - self.epochs // 4])
+        return None if np.isnan(risen) else risen
+
 
 def plain(value: Any) -> Any:
     """A JSON value in which equal numbers are written alike: 2.0 as 2."""

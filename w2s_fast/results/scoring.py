@@ -159,6 +159,7 @@ def _row(one: Outcome, selection: str, page: _Page) -> Row:
         selected_epoch=one.selected_epoch.get(selection),
         agree_val=one.at_selection(selection, "agree_val"),
         acc_val=one.at_selection(selection, "acc_val"),
+        rise_val=one.rise("acc_val"),
         acc_weak=acc_weak,
         acc_zero_shot=said.accuracy(said.zero_shot, test),
         acc_fusion=said.accuracy(said.fused[weak_seed], test),

@@ -18,10 +18,11 @@ from w2s_fast.backbones import canonical as canonical_model
 from w2s_fast.core.errors import BankMissing, DataError, MissingText
 from w2s_fast.core.paths import cache_root
 from w2s_fast.core.protocols import TextTower
+from w2s_fast.core.settings import LEAST_STEPS, Settings
 from w2s_fast.core.templates import DEFAULT_TEMPLATE
 from w2s_fast.data import canonical, open_manifest
 from w2s_fast.data.manifest import Manifest
-from w2s_fast.data.splits import halves
+from w2s_fast.data.splits import halves, hold_train_rows
 from w2s_fast.store.bank import Bank, open_bank, open_key, rows_of
 from w2s_fast.store.layout import bank_dir
 from w2s_fast.store.refs import read_ref
@@ -74,6 +75,12 @@ def open_task(
         tell(f"{data}: no official split; D_train and the pool are stratified halves by id (split seed 0)")
     if manifest.defaults:
         tell(f"{data}: training defaults {', '.join(f'{k}={v}' for k, v in manifest.defaults.items())}")
+    else:
+        open_ended = Settings().resolved({}, rows=hold_train_rows(manifest))
+        tell(
+            f"{data}: no recipe: heads train {open_ended.epochs} epochs of {open_ended.batch_size} rows a step "
+            f"(at least {LEAST_STEPS} steps) unless --epochs and --batch-size say otherwise"
+        )
     for model in (weak, *more):
         if not supervisors.is_supervisor(model) and not _there(model, data, cache, options):
             supervisors.check_outputs(model, manifest, data=data, cache=cache, options=options)

@@ -35,6 +35,7 @@ class Facts:
     predictions: bool = False
     unmatched: Sequence[str] = ()
     left_out: Sequence[str] = ()
+    rising: Sequence[str] = ()
     remark: str | None = None
     methods: Sequence[str] = field(default_factory=tuple)
     pgr: bool = True
@@ -60,6 +61,12 @@ def notes(
         if page.unmatched
     ]
     out += [f"{page.name}: left out: {', '.join(page.left_out)}." for page in pages if page.left_out]
+    out += [
+        f"{page.name}: still rising when training ended, so that what is measured against it reads high: "
+        f"{', '.join(page.rising)}; train longer (--epochs)."
+        for page in pages
+        if page.rising
+    ]
     out += _by_domain(pages, lambda page: f"{page.remark.rstrip('.')}." if page.remark else None)
     return tuple(out)
 

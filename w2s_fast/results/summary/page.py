@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from statistics import median
+from statistics import mean, median
 
 from w2s_fast.core.errors import DataError, nearest
 from w2s_fast.core.intervals import REPLICATES
@@ -28,6 +28,8 @@ REFERENCES = (
     ("fusion", "acc_fusion", "fusion"),
 )
 BEST = "best ceiling"
+RISING = 0.01
+"""A rise of a ceiling over the last quarter of its epochs from which the notes tell of it, a fraction."""
 
 
 def summarise(
@@ -152,6 +154,12 @@ class _Page:
         """The score of any line."""
         return self.best if name == BEST else {**self.references, **self.systems}[name]
 
+    def _rising(self) -> list[str]:
+        """Ceilings whose accuracy on hold-val rose by a point or more over the last quarter of their training."""
+        rises = {system.label: list(system.accuracies("rise_val").values()) for system in self.domain.ceilings}
+        means = {label: mean(values) for label, values in rises.items() if values}
+        return [f"{label} (+{100 * rise:.1f} points)" for label, rise in means.items() if rise >= RISING]
+
     def facts(self) -> Facts:
         """What the notes under the table need to know."""
         scores = {**self.references, **self.systems}
@@ -164,6 +172,7 @@ class _Page:
             predictions=self.given,
             unmatched=unmatched,
             left_out=self.domain.left_out,
+            rising=self._rising(),
             remark=self.domain.note(),
             methods=[system.method for system in self.domain.methods],
             pgr=any(system.accuracies("acc_ceiling") for system in self.domain.methods),
