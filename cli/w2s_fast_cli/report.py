@@ -43,7 +43,9 @@ def report(
         str | None, typer.Option(help="lodo: each method's configuration by the other domains' hold-val truth.")
     ] = None,
     against: Annotated[str | None, typer.Option(help="recipe:NAME: beside that recipe's paper numbers.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Also draw accuracies and intervals to this SVG file.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Also draw to this file: .svg, or .pdf and .png.")] = None,
+    kind: Annotated[str, typer.Option(help="What to draw: accuracy, pgr, gain, sensitivity or map.")] = "accuracy",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Options of the picture, e.g. x=lr y=tau_s.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write one self-contained page, for a browser.")] = None,
     images: Annotated[int, typer.Option(help="Images in the page's gallery; 0 opens no data set.")] = 36,
     cache: o.Cache = None,
@@ -118,7 +120,11 @@ def report(
             out.say(note)
     if picture is not None:
         with o.writing(picture, "--picture"):
-            picture.write_text(drawing.to_svg(table), encoding="utf-8")
+            if kind == "accuracy" and picture.suffix == ".svg":
+                picture.write_text(drawing.to_svg(table), encoding="utf-8")
+            else:
+                shared = {"table": table} if kind in ("accuracy", "pgr") else {"selection": selection}
+                found.picture(kind, picture, **shared, **o.settings(set_))
         out.say(f"picture: {picture}")
     if html is not None:
         from w2s_fast.report.page.opening import Opened, open_tasks

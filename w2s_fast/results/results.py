@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from w2s_fast.core import plugins
 from w2s_fast.core import rows as files
 from w2s_fast.core.errors import DataError, UsageError, nearest
 from w2s_fast.core.intervals import Interval
@@ -25,6 +26,9 @@ from w2s_fast.results.summary.systems import Kept, Run
 if TYPE_CHECKING:
     from w2s_fast.results.outcome import Fitted, Outcome
 
+# pictures stand above results: found by name, so that no arrow points up
+DRAWN = {"picture": "w2s_fast.report.pictures:picture"}
+PICTURES_GROUP = "w2s_fast.drawing"
 CRITERION = {"last": "agree_val", "weak_val": "agree_val", "oracle": "acc_val", "test_best": "acc_test"}
 """By which curve `best` compares runs under a selection."""
 
@@ -94,6 +98,10 @@ class Results:
         if not selections:
             return "no results"
         return self.table(selection="last" if "last" in selections else next(iter(selections)))._repr_html_()
+
+    def picture(self, kind: str = "accuracy", path: str | Path | None = None, **options: Any) -> Any:
+        """A matplotlib figure of these results, written to `path` too: `report.pictures.picture` says which kinds."""
+        return plugins.load(DRAWN, PICTURES_GROUP, "picture")(self, kind, path, **options)
 
     def compare(self, a: str, b: str, *, selection: str = "last") -> dict[str, Interval]:
         """Group name -> the interval of accuracy(a) - accuracy(b) over the runs that both have (crossed bootstrap).
