@@ -29,7 +29,9 @@ def runs_of(recipe: Recipe, seeds: Sequence[int], *, epochs: int | None = None) 
     ]
 
 
-def fit(world: World, runs: Sequence[Run], *, precision: str = "fp32", with_test: bool = False) -> list[Fit]:
+def fit(
+    world: World, runs: Sequence[Run], *, precision: str = "fp32", with_test: bool = False, kernels: str = "auto"
+) -> list[Fit]:
     """The runs in one call, in their order. Without test rows val alone is evaluated, at the start and every epoch."""
     fits = fit_heads(
         world.x,
@@ -40,6 +42,7 @@ def fit(world: World, runs: Sequence[Run], *, precision: str = "fp32", with_test
         truth=world.truth,
         device=world.x.device,
         precision=precision,
+        kernels=kernels,
         selections=("last",),
     )
     return sorted(fits, key=lambda one: one.index)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.heads_parts.recipe import Recipe
 from benchmarks.heads_parts.worlds import Shape
+from w2s_fast.train.gemm import PRECISIONS, single_precision
 
 ADAM_BYTES = 28
 """Per parameter and step: gradient, weight and two moments read, weight and two moments written, four bytes each."""
@@ -96,22 +97,16 @@ def cuda_floor(shape: Shape, recipe: Recipe, *, precision: str, rates: Rates) ->
 
 def cuda_rates(tries: int = 20) -> Rates:
     """Measured on this GPU: a copy of 1 GiB, and square products of 8192."""
-    source = torch.empty(1 << 28, device="cuda")
+    source = torch.randn(1 << 28, device="cuda")
     target = torch.empty_like(source)
     copy = _cuda_seconds(lambda: target.copy_(source), tries)
     found: dict[str, float] = {}
-    before = torch.backends.cuda.matmul.allow_tf32
-    try:
-        for name, dtype, tf32 in (
-            ("fp32", torch.float32, False),
-            ("tf32", torch.float32, True),
-            ("bf16", torch.bfloat16, False),
-        ):
-            torch.backends.cuda.matmul.allow_tf32 = tf32
-            a = torch.randn(8192, 8192, device="cuda").to(dtype)
+    for name in ("fp32", "tf32", "bf16"):
+        precision = PRECISIONS[name]
+        with single_precision(precision, source.device):
+            # random numbers: zeros cost less power, and so less time
+            a = torch.randn(8192, 8192, device="cuda").to(precision.operand)
             found[name] = 2 * 8192**3 / _cuda_seconds(lambda a=a: a @ a, tries)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
     return Rates(bytes=2 * source.nbytes / copy, **found)
 
 

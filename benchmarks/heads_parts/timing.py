@@ -8,7 +8,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,17 @@ def machine(cores: Sequence[int], *, device: str) -> dict[str, Any]:
         "capability": torch.backends.cpu.get_cpu_capability(),
         "instructions": [flag for flag in FLAGS if flag in flags],
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "load_at_start": os.getloadavg()[0],
         "date": datetime.date.today().isoformat(),
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _wait(device: str) -> None:

@@ -68,3 +68,16 @@ def test_kernels_in_a_graph_equal_torch(head, precision):
         if precision == "fp32" and runs[i].loss not in ("aux_conf", "aux_conf_argmax", "adapt_conf"):
             assert gap(one.theta["last"], other.theta["last"]) < 1e-4, runs[i]
         assert abs(one.curves["acc_test"][-1] - other.curves["acc_test"][-1]) < 0.02, runs[i]
+
+
+@pytest.mark.parametrize("head", ["linear", "prototype"])
+def test_a_run_that_diverges_in_a_graph_leaves_the_others_as_they_are(head):
+    """It leaves after the first epoch or in a replayed one, and the rest go on in a graph of their own."""
+    t = task(n=1200, k=37, d=64)
+    good = [Run(head=head, loss="kd", seed=s, split=s % 2, lr=0.01, batch_size=128, epochs=5) for s in range(3)]
+    wild = [Run(head=head, loss="kd", seed=9, lr=lr, batch_size=128, epochs=5) for lr in (1e38, 1e19)]
+    given = {"splits": [thirds(t.n, 700), thirds(t.n, 650)], "supervisions": [t.sup], "start": t.start, "truth": t.y}
+    alone, beside = ({f.index: f for f in fit_heads(t.x, r, device="cuda", **given)} for r in (good, good + wild))
+    assert [beside[i].status for i in range(3)] == ["ok"] * 3 and beside[3].status == "diverged"
+    for i in range(3):
+        assert gap(beside[i].theta["last"], alone[i].theta["last"]) < 1e-5
