@@ -70,6 +70,7 @@ def info(
     Example: w2s-fast data info drawn:sketch
     """
     from w2s_fast.data import catalogued
+    from w2s_fast.data.repeats import repeats
 
     if catalogued(data) and ":" not in data and asked.get("root") is None and "W2S_FAST_DATA" not in environ:
         published(data, Output(json=json))
@@ -83,6 +84,8 @@ def info(
         "classes": len(manifest.classes),
         "fewest_per_class": min(counts.values()),
         "most_per_class": max(counts.values()),
+        **repeats(manifest).counts(),
+        "left_out": list(manifest.notes),
         "splits": dict(Counter(s or "none" for s in manifest.splits)),
         "defaults": manifest.defaults,
         "rows_digest": manifest.rows_digest,

@@ -19,7 +19,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 @asks(
     DataOptions,
     ExtractOptions,
-    but=("pool", "drop_failed"),
+    but=("pool", "drop_failed", "drop_repeats"),
     flags={"extract_batch_size": "--batch-size"},
 )
 def extract(

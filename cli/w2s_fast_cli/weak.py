@@ -17,7 +17,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 
 
 @app.command()
-@asks(DataOptions, ExtractOptions, only=("data", "class_names", "root", "identity", "device"))
+@asks(DataOptions, ExtractOptions, only=("data", "class_names", "root", "identity", "drop_repeats", "device"))
 def weak(
     asked: dict[str, Any],
     model: Annotated[str, typer.Option(help="Architecture: timm:NAME, torchvision:NAME or drawn:cnn.")] = "drawn:cnn",
@@ -62,6 +62,7 @@ def weak(
             class_names=chosen.class_names,
             root=chosen.root,
             identity=chosen.identity,
+            drop_repeats=chosen.drop_repeats,
             device=read[ExtractOptions].device,
             cache=cache,
             stopped=stopped,

@@ -59,6 +59,7 @@ def test_a_renamed_class_folder_is_refused_or_joined(trained: tuple[str, Path, P
         weak_accuracy(data, cache)
     names = tmp_path / "names.tsv"
     names.write_text("zebra\tape\n" + "".join(f"{c}\t{c}\n" for c in ("bat", "cow", "dog", "elk", "fox")))
+    list(w2s.extract_all([data], ["drawn:clip", "weak:w"], class_names=names, cache=cache, options=OPTIONS))
     assert weak_accuracy(data, cache, class_names=names) == before
 
 

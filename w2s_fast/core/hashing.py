@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 ID_BYTES = 16
 """A row id is this many bytes of a sha256, written as twice as many hex digits (plus `#2` for a repetition)."""
 
+_REPEAT = re.compile(r"(.+)#(?:[2-9]|[1-9]\d+)", re.DOTALL)
 _HEX_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -60,6 +61,13 @@ def number_repeats(ids: Sequence[str]) -> tuple[str, ...]:
         used.add(name)
         out.append(name)
     return tuple(out)
+
+
+def contents_of(ids: Sequence[str]) -> list[str]:
+    """The id of each row's content: that of the first occurrence, for rows that `number_repeats` numbered."""
+    there = set(ids)
+    found = [_REPEAT.fullmatch(i) for i in ids]
+    return [m[1] if m is not None and m[1] in there else i for i, m in zip(ids, found, strict=True)]
 
 
 def are_plain(ids: Sequence[str]) -> bool:

@@ -45,6 +45,8 @@ class Manifest:
     decode: dict[str, Any] = field(default_factory=dict[str, Any])
     known_as: tuple[str, ...] = ()
     """The names of the classes in the data set itself, where a class-names file gave others; else empty."""
+    notes: tuple[str, ...] = ()
+    """What was left out of the data set on the way, in words; tables repeat it."""
     packed: bool = False
     """Whether `uris` name members of tar files instead of files."""
 

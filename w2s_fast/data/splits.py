@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from w2s_fast.core.errors import DataError, UsageError, nearest
-from w2s_fast.core.hashing import digest_ids, digest_json
+from w2s_fast.core.hashing import contents_of, digest_ids, digest_json
 from w2s_fast.data.manifest import Manifest
+from w2s_fast.data.repeats import refuse_across
 
 FOLDS = 5
 MODES = ("rotate", "fixed", "paper")
@@ -117,21 +118,31 @@ def _halves(manifest: Manifest) -> tuple[Rows, Rows, bool]:
         raise DataError(f"{manifest.name}: the official split has no test images; add them, or give no split")
     if (loose := np.flatnonzero(marked == "")).size:
         raise DataError(f"{manifest.name}: row {int(loose[0])} is in neither half of the official split")
+    if train.size:
+        refuse_across(manifest)
     return train, test, True
 
 
 def fold_positions(manifest: Manifest, rows: Rows, *, key: str) -> Rows:
     """The position int64[m] of each of `rows` [m] in the assignment of that key; its fold is position mod 5.
 
-    Classes follow each other in label order; within a class, items are sorted by the sha256 of utf-8 `key:id`.
+    Classes follow each other in label order; within a class, items are sorted by the sha256 of utf-8 `key:id`. Copies
+    of one image share the position of the first, whatever their labels.
     """
-    hashed = [hashlib.sha256(f"{key}:{manifest.ids[row]}".encode()).digest() for row in rows]
-    order = sorted(
-        range(len(rows)), key=lambda at: (int(manifest.labels[rows[at]]), hashed[at], manifest.ids[rows[at]])
-    )
-    position = np.empty(len(rows), np.int64)
-    position[order] = np.arange(len(rows))
-    return position
+    content = contents_of(manifest.ids) if _repeated(manifest) else manifest.ids
+    first: dict[str, int] = {}
+    for row in rows.tolist():
+        known = first.setdefault(content[row], row)
+        if (manifest.labels[row], row) < (manifest.labels[known], known):
+            first[content[row]] = row
+    hashed = {i: hashlib.sha256(f"{key}:{i}".encode()).digest() for i in first}
+    order = sorted(first, key=lambda i: (int(manifest.labels[first[i]]), hashed[i], i))
+    position = {i: at for at, i in enumerate(order)}
+    return np.array([position[content[row]] for row in rows.tolist()], np.int64)
+
+
+def _repeated(manifest: Manifest) -> bool:
+    return any("#" in i for i in manifest.ids)
 
 
 def export_split(given: Split, manifest: Manifest, path: str | Path) -> None:

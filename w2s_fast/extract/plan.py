@@ -12,6 +12,7 @@ from w2s_fast.core.hashing import digest_ids
 from w2s_fast.core.paths import cache_root
 from w2s_fast.core.protocols import Encoder
 from w2s_fast.data.manifest import Manifest
+from w2s_fast.data.repeats import repeats, without_repeats
 from w2s_fast.data.splits import halves
 from w2s_fast.extract.options import ExtractOptions
 from w2s_fast.store.keys import bank_key
@@ -64,7 +65,9 @@ def kept_supervisors(
     name: str, manifest: Manifest, *, data: str, cache: str | Path | None = None
 ) -> dict[int, Supervisor]:
     """weak seed -> the supervisor `weak:NAME/SEED` of a data set, wherever the data set lay when it was trained."""
-    d_train = digest_ids(sorted(manifest.ids[r] for r in halves(manifest)[0]))
+    # where copies have to be left out, it was trained without them
+    clean = without_repeats(manifest)[0] if repeats(manifest).across else manifest
+    d_train = digest_ids(sorted(clean.ids[r] for r in halves(clean)[0]))
     return usable_supervisors(name, data, classes=manifest.classes, d_train=d_train, cache=cache_root(cache))
 
 

@@ -22,6 +22,7 @@ from w2s_fast.core.paths import cache_root
 from w2s_fast.core.version import CODE
 from w2s_fast.data import DEFAULT_DATA, canonical, expand_data, open_manifest
 from w2s_fast.data.manifest import Manifest
+from w2s_fast.data.repeats import without_repeats
 from w2s_fast.data.splits import fold_positions, halves
 from w2s_fast.finetune.fit import NetworkFit, fit_network
 from w2s_fast.finetune.images import Images, Pixels, decoded, open_images
@@ -46,6 +47,7 @@ def train_supervisors(
     class_names: str | Path | None = None,
     root: str | Path | None = None,
     identity: str = "content",
+    drop_repeats: bool = False,
     device: str = "auto",
     cache: str | Path | None = None,
     stopped: Callable[[], bool] = lambda: False,
@@ -56,7 +58,8 @@ def train_supervisors(
     `recipe` overrides fields of the architecture's own training (weak.py); None values are unset. An existing
     supervisor of that name, data set and seed is replaced; one that was interrupted is gone on with. Unreadable images
     of D_train (and of the sample of the pool) are left out and counted as `failures` (`failures_pool`),
-    `first_failure` names one; `DataError` when none is readable. Where `stopped` says so, the state is saved, and the
+    `first_failure` names one; `DataError` when none is readable, or where D_train holds copies of
+    the pool's images without `drop_repeats`. Where `stopped` says so, the state is saved, and the
     last record has the status `stopped` and the command that goes on.
     """
     chosen = _name(name, model)
@@ -68,6 +71,8 @@ def train_supervisors(
             class_names=None if class_names is None else Path(class_names),
             cache=cache_root(cache),
         )
+        if drop_repeats:
+            manifest, _ = without_repeats(manifest)
         training = training_of(model, recipe or {})
         d_train, _, _ = halves(manifest)
         images: Images | None = None

@@ -17,6 +17,7 @@ from w2s_fast.backbones import may_have_text, open_encoder
 from w2s_fast.backbones.device import pick_device, threads
 from w2s_fast.core.paths import cache_root
 from w2s_fast.core.protocols import TextTower
+from w2s_fast.data.repeats import without_repeats
 from w2s_fast.data.splits import Split
 from w2s_fast.extract.options import ExtractOptions
 from w2s_fast.methods.run import outlined_runs, threads_for
@@ -133,6 +134,8 @@ def outline(experiment: Experiment, data: str, *, strong: str, weak: str) -> tup
 
     # by path where no bank tells that the images were hashed before: their number is the same
     manifest = experiment.open_manifest(data, identity=None if there(strong) else "path")
+    if experiment.data.drop_repeats:
+        manifest, _ = without_repeats(manifest)
     teachers = supervisors.unchecked(weak, manifest, data=data, cache=cache, count=models.weak_seeds)
     asked = {strong: strong, **dict.fromkeys(teachers.values(), weak)}
     for name in models.teachers:

@@ -22,6 +22,7 @@ from w2s_fast.core.settings import LEAST_STEPS, Settings
 from w2s_fast.core.templates import DEFAULT_TEMPLATE
 from w2s_fast.data import canonical, open_manifest
 from w2s_fast.data.manifest import Manifest
+from w2s_fast.data.repeats import without_repeats
 from w2s_fast.data.splits import halves, hold_train_rows
 from w2s_fast.store.bank import Bank, open_bank, open_key, rows_of
 from w2s_fast.store.layout import bank_dir
@@ -48,6 +49,7 @@ def open_task(
     class_names: str | Path | None = None,
     templates: Sequence[str] = (DEFAULT_TEMPLATE,),
     drop_failed: bool = False,
+    drop_repeats: bool = False,
     cache: str | Path | None = None,
     options: ExtractOptions | None = None,
     stream: Streaming = None,
@@ -59,6 +61,8 @@ def open_task(
 
     `teachers` are weak models beside `weak`, for supervisions that read several; one without its seed is all of its
     seeds. Banks that are missing are extracted first (`say` is told). Features, logits and labels are joined by id.
+    `drop_failed` leaves out images that were not read, `drop_repeats` copies of others: without it, a data set whose
+    pool holds copies of D_train is refused.
     stream: True streams the features from the bank in every epoch (a number: with so many rows shuffled together),
     False reads them into memory; None streams what would take more than half of the free memory, and says so.
     manifest: that of `data`, where it is open already; then `root`, `identity` and `class_names` are not read.
@@ -66,13 +70,17 @@ def open_task(
     """
     data, strong, weak = canonical(data), canonical_model(strong), canonical_model(weak)
     teachers = [canonical_model(one) for one in teachers]
-    if manifest is None:
-        manifest = open_manifest(data, root=root, identity=identity, class_names=class_names, cache=cache_root(cache))
+    whole = manifest
+    if whole is None:
+        whole = open_manifest(data, root=root, identity=identity, class_names=class_names, cache=cache_root(cache))
     tell = say or log
-    of_seed = supervisors.of(weak, manifest, data=data, cache=cache, count=weak_seeds)
-    more = supervisors.more_teachers(teachers, manifest, data=data, cache=cache, known=tuple(of_seed.values()))
+    manifest, dropped = without_repeats(whole) if drop_repeats else (whole, None)
+    for note in whole.notes if dropped is None else (*whole.notes, dropped):
+        tell(f"{data}: {note}")
     if not halves(manifest)[2]:
         tell(f"{data}: no official split; D_train and the pool are stratified halves by id (split seed 0)")
+    of_seed = supervisors.of(weak, manifest, data=data, cache=cache, count=weak_seeds)
+    more = supervisors.more_teachers(teachers, manifest, data=data, cache=cache, known=tuple(of_seed.values()))
     if manifest.defaults:
         tell(f"{data}: training defaults {', '.join(f'{k}={v}' for k, v in manifest.defaults.items())}")
     else:
@@ -85,7 +93,7 @@ def open_task(
         if not supervisors.is_supervisor(model) and not _there(model, data, cache, options):
             supervisors.check_outputs(model, manifest, data=data, cache=cache, options=options)
     banks = prepare(
-        manifest,
+        whole,
         [strong, *of_seed.values(), *more],
         data=data,
         cache=cache,
@@ -95,7 +103,7 @@ def open_task(
     )
     features = banks[strong]
     clock = time.perf_counter()
-    whole, manifest = manifest, readable(manifest, list(banks.values()), drop_failed=drop_failed, cache=cache)
+    manifest = readable(manifest, list(banks.values()), drop_failed=drop_failed, cache=cache)
     table = open_features(features, rows_of(features, manifest.ids), stream=stream, name=data, say=tell)
     low = isinstance(table, Stream)
     logits = {

@@ -42,11 +42,16 @@ class DataOptions:
     )
     root: Path | None = option(None, "Folder that the lines of a list: are relative to.", read=absolute_path)
     identity: str = option("content", "Row ids from the images' bytes (content) or path and size (path).")
-    class_names: Path | None = option(None, "Class names for prompts, one a line in label order.", read=absolute_path)
+    class_names: Path | None = option(
+        None,
+        "File of class names for prompts: lines of `old<TAB>new`, or one name a line where classes are numbers.",
+        read=absolute_path,
+    )
     templates: tuple[str, ...] = option(
         (DEFAULT_TEMPLATE,), "Prompt with {} for the class name; may repeat.", name="template"
     )
     drop_failed: bool = option(False, "Leave out images that could not be read.")
+    drop_repeats: bool = option(False, "Leave out copies of images; a pool with copies of D_train is refused without.")
     pool: bool = option(False, "Join all data sets into one task, with their domains as groups.")
 
     def checked(self) -> DataOptions:
