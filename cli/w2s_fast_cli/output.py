@@ -76,9 +76,9 @@ class Output:
 
     @contextmanager
     def stoppable(self, consequence: str | Callable[[], str]) -> Iterator[None]:
-        """Ctrl-C inside says what it leaves behind and ends with status 3, done in part.
+        """Ctrl-C and SIGTERM inside say what they leave behind and end with status 3, done in part.
 
-        Processes that are forked inside (decoders) ignore it: they end with this one, and have nothing to say.
+        Processes that are forked inside (decoders) ignore Ctrl-C: they end with this one, and have nothing to say.
         """
         before = _fork_aware()
         try:
@@ -89,8 +89,8 @@ class Output:
             print(f"stopped: {consequence if isinstance(consequence, str) else consequence()}", file=sys.stderr)
             raise SystemExit(DONE_IN_PART) from None
         finally:
-            if before is not None:
-                signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     @contextmanager
     def progress(self, unit: str) -> Iterator[Callable[[str, int, int], None]]:
@@ -104,17 +104,20 @@ class Output:
             yield _Lines(unit)
 
 
-def _fork_aware() -> Any:
-    """Let Ctrl-C interrupt this process alone; the handler that was there, or None off the main thread."""
+def _fork_aware() -> dict[signal.Signals, Any]:
+    """Let Ctrl-C and SIGTERM interrupt this process alone; the handlers that were there (none off the main thread)."""
     if threading.current_thread() is not threading.main_thread():
-        return None
+        return {}
     own = os.getpid()
 
     def interrupt(number: int, frame: Any) -> None:
         if os.getpid() == own:
             raise KeyboardInterrupt
+        if number == signal.SIGTERM:  # how the parent ends a process of its own
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    return signal.signal(signal.SIGINT, interrupt)
+    return {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
 
 
 def _console(width: int) -> Console:

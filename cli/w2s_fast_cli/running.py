@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -31,7 +32,13 @@ class Fitted(Protocol):
     @property
     def experiment(self) -> Experiment: ...
 
-    def fit(self, *, say: Callable[[str], None], on_progress: Callable[[str, int, int], None]) -> Iterator[Results]: ...
+    def fit(
+        self,
+        *,
+        say: Callable[[str], None],
+        on_progress: Callable[[str, int, int], None],
+        on_final: Callable[[Results], object],
+    ) -> Iterator[Results]: ...
 
 
 def told_only(say: Output, experiments: Iterable[Experiment], *, explain: bool, dry_run: bool) -> bool:
@@ -57,15 +64,17 @@ def run_study(
     show: Callable[[Results], None],
     after: Callable[[Results], None] | None = None,
 ) -> None:
-    """Fit and append rows to `out`; `lines` of them go to stdout under --json, else `show` is given all results.
+    """Fit and append rows to `out` as runs end; `lines` of them go to stdout under --json, else `show` gets them all.
 
-    The experiment is kept beside the rows. Ctrl-C and a task that fails keep the rows of finished fits: exit status 3.
-    So does a run that diverged.
+    The experiment is kept beside the rows. Ctrl-C, SIGTERM and a task that fails keep the rows of finished fits: exit
+    status 3. So does a run that diverged. Rows that were written survive any other end too.
     """
     from w2s_fast.core.errors import W2SError
+    from w2s_fast.core.rows import check_results
     from w2s_fast.studies.study import save_every_head
     from w2s_fast.studies.written import keep
 
+    check_results(out)
     o.check_file(out, "--out")
     if save_heads is not None:
         o.check_folder(save_heads, "--save-heads")
@@ -81,16 +90,28 @@ def run_study(
             told += f", but for {total.unfinished} fits of {done[-1]} that were cut short; the same command fits them"
         return told
 
+    written: list[Row] = []
+    headed: set[str] = set()
+
+    def save(results: Results) -> list[Row]:
+        """Write what is not written yet of some results."""
+        if not written:
+            keep(study.experiment, out)
+        saved = results.save(out, written=written)
+        written.extend(saved)
+        if save_heads is not None:
+            new = tuple(one for one in results.fits if one.run_id() not in headed)
+            save_every_head(replace(results, fits=new), save_heads)
+            headed.update(one.run_id() for one in new)
+        return saved
+
     with say.stoppable(kept), say.progress("items") as progress:
         try:
-            for results in study.fit(say=say.say, on_progress=progress):
-                keep(study.experiment, out)
-                written = results.save(out)
+            for results in study.fit(say=say.say, on_progress=progress, on_final=save):
+                saved = save(results)
                 total = results if total is None else total + results
                 if say.json:
-                    say.lines(lines(written))
-                if save_heads is not None:
-                    save_every_head(results, save_heads)
+                    say.lines(lines(saved))
         except W2SError as error:
             failed = error
     if failed is not None and total is None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
-from w2s_fast.core.errors import DataError
+from w2s_fast.core.errors import DataError, UsageError
 
 SCHEMA = 1
 
@@ -194,6 +194,26 @@ def append(path: str | Path, rows: Iterable[Row]) -> None:
         raise DataError(
             f"cannot write results to {target} ({error.strerror or error}); free space or change --out"
         ) from error
+
+
+def check_results(path: str | Path) -> None:
+    """Refuse to append to a file that is there and holds no results: `UsageError`. A torn line is no reason."""
+    target = Path(path)
+    if not target.is_file():
+        return
+    try:
+        with target.open("rb") as file:
+            start = file.read(1 << 20)
+    except OSError as error:
+        raise DataError(f"cannot read {target} ({error.strerror or error}); change --out") from error
+    first = next((line for line in start.split(b"\n") if line.strip()), b"")
+    try:
+        row = json.loads(first) if first else {"schema": SCHEMA}
+    except (ValueError, RecursionError):
+        row = None
+    if (isinstance(row, dict) and "schema" in row) or (row is None and first.startswith(b'{"schema": ')):
+        return
+    raise UsageError(f"{target} is there and holds no results, so nothing is appended to it; give another --out FILE")
 
 
 def read(path: str | Path, *, torn: list[str] | None = None) -> Iterator[Row]:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from w2s_fast import losses
 from w2s_fast.backbones.device import pick_device, threads
 from w2s_fast.core.errors import W2SError
 from w2s_fast.core.options import keys_of, read_options
+from w2s_fast.data.splits import Split
 from w2s_fast.methods.options import ComputeOptions, FitOptions
 from w2s_fast.methods.outcomes import asked, outcome_of
-from w2s_fast.methods.plan import Plan
+from w2s_fast.methods.plan import Plan, Trial
 from w2s_fast.methods.run import run_trials, threads_for
+from w2s_fast.results.measures import References
+from w2s_fast.results.outcome import Outcome
 from w2s_fast.results.results import Results
 from w2s_fast.results.scoring import score
 from w2s_fast.supervisions.fit_request import Student
 from w2s_fast.tasks.features import Streaming
 from w2s_fast.tasks.task import Task
+
+EVERY = 10.0
+"""Seconds between two times that finished runs are handed over to be written."""
 
 
 def fit(
@@ -74,29 +82,79 @@ def fit_plan(
     compute: ComputeOptions,
     on_progress: Callable[[int, int], None] | None = None,
     on_cut: Callable[[Results], None] | None = None,
+    on_final: Callable[[Results], object] | None = None,
+    every: float = EVERY,
 ) -> Results:
-    """`fit` of what is resolved already."""
+    """`fit` of what is resolved already.
+
+    on_final: given the results of runs while others go on, as soon as nothing can change their rows any more (the
+    ceilings of their seed have ended), so that they can be written; at most once in `every` seconds, and not of the
+    last ones, which are returned with all others.
+    """
     trials = plan.trials(task)
     of_seed = {seed: task.splits(mode=plan.split, seed=seed) for seed in sorted({trial.seed for trial in trials})}
     compute = replace(compute, device=pick_device(compute.device))
-    done: dict[int, Student] = {}
-
-    def finished() -> Results:
-        outcomes = [
-            outcome_of(task, trial, done[i], of_seed[trial.seed], mode=plan.split, precision=compute.precision)
-            for i, trial in enumerate(trials)
-            if i in done
-        ]
-        return score(task, outcomes, mode=plan.split, device=compute.device, asked=asked(trials, of_seed))
-
+    done = _Done(task, plan, trials, of_seed, compute)
+    last = time.monotonic()
     try:
         with threads(threads_for(task, trials)):
             for index, student in run_trials(task, trials, of_seed, compute=compute):
-                done[index] = student
+                done.add(index, student)
                 if on_progress is not None:
-                    on_progress(len(done), len(trials))
+                    on_progress(len(done.outcomes), len(trials))
+                if on_final is not None and time.monotonic() - last >= every and (final := done.final()):
+                    on_final(done.results(final))
+                    last = time.monotonic()
     except (KeyboardInterrupt, W2SError):
-        if done and on_cut is not None:
-            on_cut(finished())
+        if done.outcomes and on_cut is not None:
+            on_cut(done.results())
         raise
-    return finished()
+    return done.results()
+
+
+class _Done:
+    """The outcomes of a plan on one task so far."""
+
+    def __init__(
+        self, task: Task, plan: Plan, trials: Sequence[Trial], of_seed: Mapping[int, Split], compute: ComputeOptions
+    ) -> None:
+        self.task, self.plan, self.trials, self.of_seed, self.compute = task, plan, trials, of_seed, compute
+        self.asked = asked(trials, of_seed)
+        self.outcomes: dict[int, Outcome] = {}
+        self._told: set[int] = set()
+
+    @cached_property
+    def references(self) -> References:
+        """Those of the task."""
+        return References(self.task)
+
+    def add(self, index: int, student: Student) -> None:
+        """Note that a trial has ended."""
+        trial = self.trials[index]
+        self.outcomes[index] = outcome_of(
+            self.task,
+            trial,
+            student,
+            self.of_seed[trial.seed],
+            mode=self.plan.split,
+            precision=self.compute.precision,
+        )
+
+    def final(self) -> list[Outcome]:
+        """Those that were not told before and whose rows no other run can change."""
+        open_seeds = {t.seed for n, t in enumerate(self.trials) if t.ceiling and n not in self.outcomes}
+        new = [n for n, one in self.outcomes.items() if n not in self._told and one.seed not in open_seeds]
+        self._told.update(new)
+        return [self.outcomes[n] for n in sorted(new)]
+
+    def results(self, wanted: Sequence[Outcome] | None = None) -> Results:
+        """The results of all that have ended, or of some of them, in the order in which they were asked for."""
+        return score(
+            self.task,
+            [self.outcomes[n] for n in sorted(self.outcomes)],
+            mode=self.plan.split,
+            device=self.compute.device,
+            asked=self.asked,
+            wanted=wanted,
+            references=self.references,
+        )

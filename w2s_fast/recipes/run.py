@@ -66,7 +66,13 @@ class RecipeRun:
         """What is asked."""
         return self.study.experiment
 
-    def fit(self, *, say: Say, on_progress: OnProgress | None = None) -> Iterator[Results]:
+    def fit(
+        self,
+        *,
+        say: Say,
+        on_progress: OnProgress | None = None,
+        on_final: Callable[[Results], object] | None = None,
+    ) -> Iterator[Results]:
         """The results of each task, after the supervisors of its data set; see `Study.fit`."""
         for remark in self.left_out:
             say(remark)
@@ -75,7 +81,7 @@ class RecipeRun:
             self.supervise(data, manifest, say=say, on_progress=on_progress)
 
         try:
-            yield from self.study.fit(say=say, on_progress=on_progress, prepare=prepare)
+            yield from self.study.fit(say=say, on_progress=on_progress, on_final=on_final, prepare=prepare)
         except ModelError as error:
             model = next((m for m in self._fetched() if m in str(error)), None)
             raise (error if model is None else unplaced(error, self.recipe, model, self.root)) from None

@@ -199,21 +199,35 @@ class Results:
 
         return max(found, key=merit)[1].under(selection)
 
-    def save(self, path: str | Path, *, selections: Sequence[str] | None = None) -> list[Row]:
-        """Append the rows to a JSONL file and keep predictions in `<path>.preds/`; the rows as written, naming them."""
+    def save(
+        self, path: str | Path, *, selections: Sequence[str] | None = None, written: Sequence[Row] = ()
+    ) -> list[Row]:
+        """Append the rows to a JSONL file and keep predictions in `<path>.preds/`; the rows as written, naming them.
+
+        written: rows that an earlier call has put there, which are returned in their place and not written again.
+        """
         target = Path(path)
+        there = {_key(row): row for row in written}
+        new = [row for row in self.rows if _key(row) not in there]
+        if not new:
+            return [there[_key(row)] for row in self.rows]
         chosen = list(selections or dict.fromkeys(r["selection"] for r in self.rows if "selection" in r))
+        wanted = {(group_of(row), row.get("run_id")) for row in new}
         place: dict[tuple[Group, str], str] = {}
         for kept in self.kept:
-            stem, index = predictions.save(kept, target.with_name(f"{target.name}.preds"), chosen)
+            systems = [s for s in kept.systems if s.role == "reference" or (kept.group, s.run_id) in wanted]
+            if not any(s.role != "reference" for s in systems):
+                continue
+            some = replace(kept, systems=tuple(systems))
+            stem, index = predictions.save(some, target.with_name(f"{target.name}.preds"), chosen)
             place |= {(kept.group, run): f"{target.name}.preds/{stem}.npy#{i}" for run, i in index.items()}
-        written: list[Row] = []
+        out: list[Row] = []
         for row in self.rows:
             kept_row = row.copy()
             kept_row["preds"] = place.get((group_of(row), row.get("run_id", "")))
-            written.append(kept_row)
-        files.append(target, written)
-        return written
+            out.append(there.get(_key(row), kept_row))
+        files.append(target, [row for row in out if _key(row) not in there])
+        return out
 
     @staticmethod
     def load(path: str | Path, *, torn: list[str] | None = None) -> Results:
@@ -269,7 +283,11 @@ def _line_called(name: str, lines: Mapping[str, dict[Run, str | None]], domain: 
 
 def _latest(rows: Iterable[Row]) -> list[Row]:
     """One row per run, selection and group: the last."""
-    return list({(row.get("run_id"), row.get("selection"), group_of(row)): row for row in rows}.values())
+    return list({_key(row): row for row in rows}.values())
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return row.get("run_id"), row.get("selection"), group_of(row)
 
 
 def _merged(kept: Sequence[Predictions]) -> tuple[Predictions, ...]:

@@ -64,7 +64,12 @@ def score(
             found = page.results(mine)
             rows += found[0]
             kept.append(found[1])
-    return Results(rows=rows, kept=tuple(kept), fits=tuple(outcomes), unfinished=asked.runs - len(outcomes))
+    return Results(
+        rows=rows,
+        kept=tuple(kept),
+        fits=tuple(outcomes if wanted is None else wanted),
+        unfinished=asked.runs - len(outcomes),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -87,11 +87,17 @@ class Study:
             yield pool_tasks(list(tasks), say=say) if self.experiment.data.pool else next(tasks)
 
     def fit(
-        self, *, say: Say | None = None, on_progress: OnProgress | None = None, prepare: Prepare | None = None
+        self,
+        *,
+        say: Say | None = None,
+        on_progress: OnProgress | None = None,
+        on_final: Callable[[Results], object] | None = None,
+        prepare: Prepare | None = None,
     ) -> Iterator[Results]:
         """The results of each task, whose rows name the experiment.
 
-        Where Ctrl-C or an error cuts a task short, what is done of it is yielded before that is raised.
+        Where Ctrl-C or an error cuts a task short, what is done of it is yielded before that is raised. on_final: given
+        results whose rows nothing can change any more while their task goes on; they are yielded with it all the same.
         """
         from w2s_fast.methods.fit import fit_plan
 
@@ -100,7 +106,14 @@ class Study:
             report = None if on_progress is None else _labelled(on_progress, f"{task.domain}: fits")
             cut: list[Results] = []
             try:
-                results = fit_plan(task, asked.plan, compute=asked.compute, on_progress=report, on_cut=cut.append)
+                results = fit_plan(
+                    task,
+                    asked.plan,
+                    compute=asked.compute,
+                    on_progress=report,
+                    on_cut=cut.append,
+                    on_final=None if on_final is None else lambda one: on_final(_of(asked, one)),
+                )
             except (KeyboardInterrupt, W2SError):
                 yield from (_of(asked, one) for one in cut)
                 raise
