@@ -114,6 +114,9 @@ def split(
     seed: Annotated[int, typer.Option(help="Run seed.")] = 0,
     mode: Annotated[str, typer.Option(help="rotate, fixed or paper.")] = "rotate",
     export: Annotated[Path | None, typer.Option(help="Write the ids of each part to this JSON file.")] = None,
+    given: Annotated[
+        Path | None, typer.Option("--import", help="Read such a file, and check it against this copy of the data.")
+    ] = None,
     cache: o.Cache = None,
     json: o.Json = False,
 ) -> None:
@@ -124,12 +127,12 @@ def split(
     from w2s_fast.data import splits
 
     manifest = _manifest(data, asked, cache)
-    found = splits.split(manifest, mode=mode, seed=seed)
+    found = splits.split(manifest, mode=mode, seed=seed) if given is None else splits.import_split(given, manifest)
     out = Output(json=json)
     record = {
         "data": data,
-        "mode": mode,
-        "seed": seed,
+        "mode": found.mode,
+        "seed": found.seed,
         "D_train": len(found.weak_train),
         "hold_train": len(found.train),
         "hold_val": len(found.val),

@@ -1,5 +1,6 @@
 """Everything is checked before the first image, and what was done before a failure is kept and shown."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -144,6 +145,16 @@ def test_places_that_cannot_be_written_are_named(said: Said, rows: Path) -> None
     assert code == 2 and err == "error: --picture: cannot write /nonexist/x.svg: No such file or directory\n"
     code, _, err = said("data", "split", "drawn:sketch", "--export", "/nonexist/s.json")
     assert code == 2 and err == "error: --export: cannot write /nonexist/s.json: No such file or directory\n"
+
+
+def test_a_split_is_written_and_read_against_the_data(said: Said, tmp_path: Path) -> None:
+    file = tmp_path / "split.json"
+    code, out, _ = said("data", "split", "drawn:sketch", "--seed", "3", "--export", file, "--json")
+    assert code == 0 and json.loads(out)["seed"] == 3
+    code, again, _ = said("data", "split", "drawn:sketch", "--import", file, "--json")
+    assert code == 0 and json.loads(again) == json.loads(out)
+    code, _, err = said("data", "split", "drawn:real", "--import", file)
+    assert code != 0 and "the split is of another data set" in err
 
 
 @pytest.mark.parametrize(

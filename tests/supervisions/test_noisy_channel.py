@@ -64,7 +64,7 @@ def test_in_the_second_round_the_student_stands_for_zero_shot(monkeypatch: pytes
 
     task, said = soft_world(), []
 
-    def says(self, fit, request=None, *, selection="last"):  # type: ignore[no-untyped-def]
+    def log_probs(self, fit, request=None, *, selection="last"):  # type: ignore[no-untyped-def]
         said.append(real(self, fit, request, selection=selection))
         return said[-1]
 

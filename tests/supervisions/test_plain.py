@@ -1,4 +1,4 @@
-"""The spine of supervisions: rounds, lessons of one key, other rows and features, what rows tell, what is refused."""
+"""The spine of supervisions: rounds, requests of one key, other rows and features, what rows tell, what is refused."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -54,7 +54,7 @@ class Twice(Strategy):
         (fit,) = yield [first]
         SEEN.append((context.method, fit))
         rows = context.split.train[:: self.every]
-        own = context.shared.supervision(context.shared.says(fit))
+        own = context.shared.supervision(context.shared.log_probs(fit))
         request = FitRequest(
             supervision=own,
             train=rows,
@@ -147,7 +147,7 @@ def test_the_taken_out_head_moves_raw_features() -> None:
     assert np.array_equal(said.numpy()[one.split.test], one.predicted["last"])
 
 
-def test_lessons_of_one_key_are_fitted_once() -> None:
+def test_requests_of_one_key_are_fitted_once() -> None:
     task = student_world()
     for shared, fits in ((False, 4), (True, 2)):
         SEEN.clear()

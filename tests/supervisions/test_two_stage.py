@@ -49,7 +49,7 @@ def test_kept_rows_keep_their_labels_and_the_first_student_gives_the_others(
 
     task, said = with_teachers(), []
 
-    def says(self, fit, request=None, *, selection="last"):  # type: ignore[no-untyped-def]
+    def log_probs(self, fit, request=None, *, selection="last"):  # type: ignore[no-untyped-def]
         said.append((fit, real(self, fit, request, selection=selection)))
         return said[-1][1]
 

@@ -1,4 +1,4 @@
-"""What tests of supervisions share: a student with its lesson, mean accuracies, labels that err at random."""
+"""What tests of supervisions share: a student with its fit request, mean accuracies, labels that err at random."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ CEILING_HEADS = ("linear", "prototype")
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A method at one point of the grid, for one seed and supervisor; a ceiling is an arm on ground truth."""
+    """A method at one point of the grid, for one seed and supervisor; a ceiling is a run on ground truth."""
 
     method: Method
     settings: Settings
@@ -54,7 +54,7 @@ class Trial:
 
     @property
     def ceiling_key(self) -> tuple[str, Settings, int]:
-        """Which ceiling an arm is measured against: same head, same settings, same seed."""
+        """Which ceiling a trial is measured against: same head, same settings, same seed."""
         return (str(_ceiling_head(self.method.head)), self.settings, self.seed)
 
 
@@ -251,7 +251,7 @@ def _is_closed_form(settings: Settings) -> bool:
 
 
 def _ceilings(task: Task, trials: Sequence[Trial], first: Settings) -> list[Trial]:
-    """One ceiling per head, settings and seed of the arms; both standard heads at least, so that a best one exists.
+    """One ceiling per head, settings and seed of the trials; both standard heads at least, so that a best one exists.
 
     The latter have the `first` settings that were asked for, without what methods bring.
     Under solver `ridge`, which has no other loss, the ceiling of the linear head is `brier` on ground truth, and the

@@ -1,4 +1,4 @@
-"""Running arms: each supervision asks for its fits, and what many ask for at once is trained together."""
+"""Running trials: each supervision asks for its fits, and what many ask for at once is trained together."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _Part:
 
 @dataclass(kw_only=True, eq=False)
 class _Ongoing:
-    """An arm under way: its supervision, and the fits of its present round."""
+    """A trial under way: its supervision, and the fits of its present round."""
 
     trial: Trial
     split: Split
@@ -71,7 +71,7 @@ class _Ongoing:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _PendingFit:
-    """One fit to be trained, and who waits for it: (place of the arm, place in its round)."""
+    """One fit to be trained, and who waits for it: (place of the trial, place in its round)."""
 
     request: FitRequest
     trial: Trial
@@ -84,7 +84,7 @@ class _PendingFit:
         return self.request.head or self.trial.method.head
 
     def run(self, *, split: int, supervision: int) -> Run:
-        """The engine's run of this lesson."""
+        """The engine's run of this request."""
         request, method = self.request, self.trial.method
         return run_of(
             self.head,
@@ -113,9 +113,9 @@ def run_trials(
     *,
     compute: ComputeOptions,
 ) -> Iterator[tuple[int, Student]]:
-    """(place in `arms`, what was taught) of each arm as it ends.
+    """(place in `trials`, what was taught) of each trial as it ends.
 
-    Rounds of all arms go side by side; lessons of one key are fitted once.
+    Rounds of all trials go side by side; fit requests of one key are fitted once.
     """
     shared = SharedCache(task, prior=_prior(task, trials))
     trainer = _Trainer(task, compute)
@@ -156,7 +156,7 @@ def run_trials(
 
 
 def _prior(task: Task, trials: Sequence[Trial]) -> Tensor | None:
-    """log softmax(logit_scale cos) f[N, k] where the loss of an arm reads it."""
+    """log softmax(logit_scale cos) f[N, k] where the loss of a trial reads it."""
     wanted = any("prior" in losses.make(trial.method.loss).needs for trial in trials)
     return zero_shot_prior(task) if wanted else None
 
@@ -298,7 +298,7 @@ def run_of(head: Spec, loss: Any, settings: Settings, *, seed: int, split: int, 
 
 
 def outlined_runs(task: Task, trials: Sequence[Trial], seeds: Sequence[int]) -> list[Run]:
-    """Runs as large as those that the arms will ask for, for estimates; split = place in `seeds`.
+    """Runs as large as those that the trials will ask for, for estimates; split = place in `seeds`.
 
     A supervision of several stages counts as so many runs of its student.
     """

@@ -83,7 +83,7 @@ class EnsemW2SLike(Strategy):
                 (fit,) = yield [request]
                 if fit.status != "ok":
                     raise TrainError(f"boosted weak head {number} diverged; lower its lr: {NAME}(teacher_lr=0.001)")
-                said = context.shared.says(fit, request)
+                said = context.shared.log_probs(fit, request)
             else:
                 errors = {n: error_of(table[at], labels, weight) for n, table in left.items()}
                 name = min(errors, key=lambda n: errors[n])

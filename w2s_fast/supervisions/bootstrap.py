@@ -70,7 +70,7 @@ class Bootstrap(Strategy):
                 key=key,
             )
             (fit,) = yield [request]
-            said = shared.says(fit, request)
+            said = shared.log_probs(fit, request)
             details.append(
                 {
                     "link": number,

@@ -1,4 +1,4 @@
-"""What the arms of one task share: supervision tables, teachers' logits, other encoders' features, fits by key."""
+"""What the runs of one task share: supervision tables, teachers' logits, other encoders' features, fits by key."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class SharedCache:
-    """Tables of one task, made when first asked for and kept for all of its arms."""
+    """Tables of one task, made when first asked for and kept for all of its runs."""
 
     def __init__(self, task: Task, *, prior: Tensor | None) -> None:
         self.task = task
@@ -101,7 +101,7 @@ class SharedCache:
             )
         return self.once(("encoder", model), lambda: opener(model))
 
-    def says(self, fit: Fit, request: FitRequest | None = None, *, selection: str = "last") -> Tensor:
+    def log_probs(self, fit: Fit, request: FitRequest | None = None, *, selection: str = "last") -> Tensor:
         """Log-probabilities f[N, k] of a fitted head on every row, at its own temperature.
 
         `TrainError` if the fit diverged.
@@ -136,7 +136,7 @@ class Context:
 
     @property
     def weak(self) -> Supervision:
-        """The supervision of this run's own weak model, one object for all arms that share it."""
+        """The supervision of this run's own weak model, one object for all runs that share it."""
         return self.shared.weak(self.weak_seed)
 
     @property

@@ -151,7 +151,7 @@ class CSL(Strategy):
             student = Student(fit=fit, request=request, details=tuple(details))
             if fit.status != "ok":
                 break
-            previous = shared.says(fit, request)
+            previous = shared.log_probs(fit, request)
         assert student is not None
         return student
 

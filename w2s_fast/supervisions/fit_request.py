@@ -19,12 +19,12 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FitRequest:
-    """One fit that a supervision asks for; what is None is the arm's own, or the task's.
+    """One fit that a supervision asks for; what is None is the run's own, or the task's.
 
     supervision: tables over all N rows. train: row numbers i[n] (default: hold-train). settings: fields of
     `core.settings.Settings` that differ, such as epochs. features f[N, e] stand for the task's, and text
     f[k, e] then for its text features; move turns raw task features [b, d] into them, so that the head can be taken out
-    (None: it cannot). scored: whether hold-val and the test rows are read. Lessons of one key, by students of the same
+    (None: it cannot). scored: whether hold-val and the test rows are read. Requests of one key, by students of the same
     head, loss, settings and seed, are the same fit, and are fitted once for the task.
     """
 
@@ -42,7 +42,7 @@ class FitRequest:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Student:
-    """The end of a supervision: the student's fit, the lesson it came from, and what is to be logged with it.
+    """The end of a supervision: the student's fit, the request it came from, and what is to be logged with it.
 
     details: one JSON record per stage, such as {"level": 2, "keep_rate": 0.8}; it enters the row as it is.
     """
@@ -53,4 +53,4 @@ class Student:
 
 
 FitRequests = Generator[Sequence[FitRequest], Sequence[Fit], Student]
-"""Yields the lessons of a round, is sent their fits in the same order, and returns what was taught."""
+"""Yields the fit requests of a round, is sent their fits in the same order, and returns what was taught."""

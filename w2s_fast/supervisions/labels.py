@@ -13,7 +13,7 @@ from w2s_fast.supervisions.fit_request import Rows
 
 
 def weak_log_probs(context: Context) -> Tensor:
-    """log softmax of the arm's weak logits f[N, k], at temperature 1."""
+    """log softmax of the run's weak logits f[N, k], at temperature 1."""
     seed = context.weak_seed
     return context.shared.once(("log p_w", seed), lambda: context.shared.weak(seed).weak.float().log_softmax(-1))
 

@@ -70,7 +70,7 @@ class ChannelEm(Strategy):
             )
             if last:
                 return Student(fit=fit, request=request, details=tuple(details))
-            prior = context.shared.says(fit)[at].double()
+            prior = context.shared.log_probs(fit)[at].double()
         raise AssertionError("at least one round")
 
 

@@ -59,7 +59,7 @@ class Salience(Strategy):
             supervision=context.weak, head=parse(self.via), scored=False, key=("salience", context.weak_seed)
         )
         (fit,) = yield [first]
-        said = context.shared.says(fit, first)
+        said = context.shared.log_probs(fit, first)
         move = Moved(fit, logits=self.reads == "logits")
         features, text = moved(move, context.shared.features()), context.task.text
         request = FitRequest(

@@ -137,7 +137,7 @@ class BySmallLoss(Ranked):
         if first.status != "ok":
             raise TrainError(f"{context.method}: the first student diverged; lower lr (--set lr=...)")
         at = torch.from_numpy(context.split.train)
-        said = context.shared.says(first, request)[at].double()
+        said = context.shared.log_probs(first, request)[at].double()
         return said.gather(1, context.weak.label(at).unsqueeze(1)).squeeze(1).numpy()
 
 

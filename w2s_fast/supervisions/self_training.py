@@ -53,7 +53,7 @@ class SelfTrain(Strategy):
         (fit,) = yield [request]
         details: list[dict[str, Any]] = []
         for number in range(1, self.rounds + 1):
-            said = shared.says(fit)
+            said = shared.log_probs(fit)
             rows = self.rows(context, said)
             kept = train if rows is None else rows
             epochs = self.epochs(context, len(kept))

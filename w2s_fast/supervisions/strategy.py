@@ -29,7 +29,7 @@ def head_on_the_way(name: str, spec: str) -> Head:
 
 @dataclass(frozen=True, kw_only=True)
 class Strategy:
-    """How a student is supervised; subclass it, write `lessons`, and give `source` and `verified`.
+    """How a student is supervised; subclass it, write `requests`, and give `source` and `verified`.
 
     `limits` is checked where specs are parsed. `stages` estimates how many fits as large as the student's it takes.
     `teachers` says how many weak models it needs at least. A supervision that may use test images has the field

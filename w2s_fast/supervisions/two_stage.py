@@ -58,7 +58,7 @@ class TwoStage(Strategy):
         rows, rest = context.kept(kept), context.kept(~kept)
         key = ("two_stage", self.keep, self.by, self.k, context.weak_seed)
         (first,) = yield [FitRequest(supervision=context.weak, train=rows, scored=False, key=key)]
-        said = context.shared.says(first)
+        said = context.shared.log_probs(first)
         table = weak_log_probs(context).clone()
         at = torch.from_numpy(rest)
         table[at] = (hardened(said[at]) if self.hard else said[at]).to(table.dtype)
