@@ -77,7 +77,7 @@ def test_rounds_are_those_of_a_loop(vote: str, monkeypatch: pytest.MonkeyPatch) 
     [trial] = Plan.of(FitOptions(loss=("kd",), head=("linear",), references=False)).trials(task)
     shared = SharedCache(task, prior=None)
     said = iter(tables)
-    monkeypatch.setattr(shared, "says", lambda fit, request: next(said))
+    monkeypatch.setattr(shared, "log_probs", lambda fit, request: next(said))
     context = Context(
         task=task, split=task.splits(seed=0), shared=shared, method=trial.method.name, supervision=trial.supervision,
         settings=trial.settings, seed=trial.seed, given_weak_seed=trial.weak_seed,

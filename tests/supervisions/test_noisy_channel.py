@@ -64,12 +64,12 @@ def test_in_the_second_round_the_student_stands_for_zero_shot(monkeypatch: pytes
 
     task, said = soft_world(), []
 
-    def log_probs(self, fit, request=None, *, selection="last"):  # type: ignore[no-untyped-def]
+    def keeping(self, fit, request=None, *, selection="last"):  # type: ignore[no-untyped-def]
         said.append(real(self, fit, request, selection=selection))
         return said[-1]
 
-    real = SharedCache.says
-    monkeypatch.setattr(SharedCache, "says", says)
+    real = SharedCache.log_probs
+    monkeypatch.setattr(SharedCache, "log_probs", keeping)
     found = student(task, "channel_em(rounds=2, iterations=3)")
     rows = np.sort(found.split.train)
     wanted, weak = weak_p(task), weak_p(task).argmax(1)

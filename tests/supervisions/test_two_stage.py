@@ -49,12 +49,12 @@ def test_kept_rows_keep_their_labels_and_the_first_student_gives_the_others(
 
     task, said = with_teachers(), []
 
-    def log_probs(self, fit, request=None, *, selection="last"):  # type: ignore[no-untyped-def]
+    def keeping(self, fit, request=None, *, selection="last"):  # type: ignore[no-untyped-def]
         said.append((fit, real(self, fit, request, selection=selection)))
         return said[-1][1]
 
-    real = SharedCache.says
-    monkeypatch.setattr(SharedCache, "says", says)
+    real = SharedCache.log_probs
+    monkeypatch.setattr(SharedCache, "log_probs", keeping)
     found = student(task, f"two_stage(keep=0.3, by={by!r}, k=7, hard={hard})", loss="kd")
     train = found.split.train
     score = consistency(task, train, by, 7)
