@@ -31,6 +31,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from benchmarks.heads_parts.timing import interleaved, machine, median, spread, use_cores
 from w2s_fast.backbones import ClassPrompts, class_prompts, encode_prompts, tower_of
+from w2s_fast.core.processor import has_bf16
 
 COUNTS = {1: 259, 2: 72, 3: 13, 5: 1}
 FULL = {"width": 512, "layers": 12, "heads": 8, "embed_dim": 512}
@@ -236,10 +237,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and machine")
     parser.add_argument("--threads", type=int, default=1, help="cores and threads (default 1)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--precisions", nargs="+", choices=tuple(PARITY), default=["fp32", "bf16"])
+    parser.add_argument("--precisions", nargs="+", choices=tuple(PARITY), help="default: those that are here")
     parser.add_argument("--contexts", nargs="+", type=int, help="M (default 4 and 16; 4 with --quick)")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
+    halves = args.device == "cuda" or has_bf16()
+    args.precisions = args.precisions or ["fp32", *(["bf16"] if halves else [])]
     args.contexts = args.contexts or ([4] if args.quick else [4, 16])
     return args
 

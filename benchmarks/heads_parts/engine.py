@@ -51,7 +51,8 @@ def fit(
 def has_precision(world: World, precision: str) -> str | None:
     """None if the engine computes in that precision here, else why not."""
     try:
-        fit(world, runs_of(Recipe(loss="ce"), [0], epochs=0), precision=precision)
+        (one,) = fit(world, runs_of(Recipe(loss="ce"), [0], epochs=0), precision=precision)
     except UsageError as error:
         return str(error)
-    return None
+    served = one.resolved["precision"]
+    return None if served == precision else f"the engine computes in {served} here"

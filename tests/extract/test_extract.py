@@ -15,6 +15,7 @@ from PIL import Image
 
 from w2s_fast.backbones import open_encoder
 from w2s_fast.backbones.device import pick_device
+from w2s_fast.core import processor
 from w2s_fast.core.errors import BankMissing, DataError, UsageError
 from w2s_fast.data import open_manifest
 from w2s_fast.data.decode import read_image
@@ -113,7 +114,8 @@ def test_too_many_failures_stop_and_no_readable_image_is_an_error(folder: Path, 
         open_bank(MODEL, data, cache=tmp_path / "cache", options=OPTIONS.in_key())
 
 
-def test_bf16_is_another_key_and_close(folder: Path, tmp_path: Path) -> None:
+def test_bf16_is_another_key_and_close(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "has_bf16", lambda: True)
     data = f"imagefolder:{folder}"
     manifest = open_manifest(data, cache=tmp_path / "cache")
     half = replace(OPTIONS, compute="bf16")
@@ -124,6 +126,14 @@ def test_bf16_is_another_key_and_close(folder: Path, tmp_path: Path) -> None:
     y = open_bank(MODEL, data, cache=tmp_path / "cache", options=half.in_key()).features()
     assert not torch.equal(x, y)
     assert torch.nn.functional.cosine_similarity(x, y).min() > 0.99
+
+    # a bank that is there is served; only making one needs the instructions
+    monkeypatch.setattr(processor, "has_bf16", lambda: False)
+    assert extract(manifest, [MODEL], data=data, options=half, cache=tmp_path / "cache") == [
+        replace(b, made_parts=0, images_per_second=None)
+    ]
+    with pytest.raises(UsageError, match=r"no bfloat16 instructions.*--compute fp32"):
+        extract(manifest, [MODEL], data=data, options=half, cache=tmp_path / "other")
 
 
 def test_batch_size_and_device_are_not_in_the_key(folder: Path, tmp_path: Path) -> None:

@@ -8,10 +8,19 @@ import torch
 from scipy.stats import t as student
 from tasks import task, thirds
 
+from w2s_fast.core import processor
 from w2s_fast.train import Run, Start, Supervision, fit_heads
 from w2s_fast.train.gemm import PRECISIONS, single_precision
 
 SEEDS = 32
+
+
+@pytest.fixture(autouse=True)
+def _with_instructions(monkeypatch):
+    """What bf16 gives is tested on processors without its instructions too, slowly."""
+    monkeypatch.setattr(processor, "has_bf16", lambda: True)
+
+
 LOSSES = ("ce", "kd", "aux_conf", "aux_conf_argmax", "adapt_conf")
 
 
@@ -118,3 +127,14 @@ def test_settings_of_single_precision_agree_inside_and_are_put_back(name, before
     finally:
         matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision = was
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_without_its_instructions_bf16_is_fp32_and_says_so(monkeypatch, caplog):
+    monkeypatch.setattr(processor, "has_bf16", lambda: False)
+    t = task()
+    given = {"splits": [thirds(t.n, 60)], "supervisions": [t.sup], "start": t.start, "truth": t.y}
+    run = Run(head="linear", loss="kd", epochs=2)
+    (half,), (single,) = (list(fit_heads(t.x, [run], precision=p, **given)) for p in ("bf16", "fp32"))
+    assert half.resolved["precision"] == "fp32"
+    assert torch.equal(half.theta["last"]["weight"], single.theta["last"]["weight"])
+    assert "no bfloat16 instructions" in caplog.text

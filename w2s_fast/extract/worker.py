@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from w2s_fast.backbones.device import pick_device, threads
-from w2s_fast.core.errors import DataError
+from w2s_fast.core import processor
+from w2s_fast.core.errors import DataError, UsageError
 from w2s_fast.core.paths import cache_root
 from w2s_fast.core.protocols import Encoder
 from w2s_fast.data.manifest import Manifest
@@ -70,6 +71,9 @@ def extract(
     rows = len(manifest.ids)
     lacking = [set(missing_parts(directory, rows)) for directory in directories]
     todo = sorted(set().union(*lacking))
+    if todo and options.compute == "bf16" and device == "cpu" and not processor.has_bf16():
+        # the key says bf16, so that fp32 in its place would be another bank
+        raise UsageError(f"--compute bf16 on the CPU: {processor.NO_BF16}; use --compute fp32, or --device cuda")
     total, done, failures, started = sum(len(range(*row_range(p, rows))) for p in todo), 0, 0, time.perf_counter()
     for part in todo:
         wanted = [m for m in range(len(jobs)) if part in lacking[m]]

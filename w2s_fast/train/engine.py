@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from w2s_fast.core import processor
 from w2s_fast.core.errors import TrainError, UsageError, nearest
 from w2s_fast.heads.head import Features, Start
 from w2s_fast.losses.supervision import Supervision
@@ -22,7 +24,7 @@ from w2s_fast.train.evaluate import MOST_LOGITS
 from w2s_fast.train.features import prepared
 from w2s_fast.train.full_batch import check_full
 from w2s_fast.train.fused import make_fused
-from w2s_fast.train.gemm import PRECISIONS
+from w2s_fast.train.gemm import PRECISIONS, Precision
 from w2s_fast.train.kernels import why_not
 from w2s_fast.train.loop import Progress, fits
 from w2s_fast.train.memory import check_memory, most_tables, shared_bytes
@@ -31,6 +33,7 @@ from w2s_fast.train.select import CRITERIA
 from w2s_fast.train.step import shape_of
 from w2s_fast.train.stream import Stream
 
+log = logging.getLogger("w2s_fast")
 SELECTIONS = tuple(CRITERIA)
 KERNELS = ("auto", "torch", "triton")
 COMPILE = ("auto", "never", "always")
@@ -54,11 +57,11 @@ def fit_heads(
     """Train every run and yield its `Fit` when it ends, in no promised order (`Fit.index` is the place in `runs`).
 
     x: features f[N, d], a tensor or an object that streams batches. truth: i[N], -1 = unknown; read for scoring only.
-    precision: `fp32` (IEEE), `tf32` (on CUDA; elsewhere fp32), `bf16` (operands of products; the rest is single) or
-    `fp64`. kernels: `triton` where it serves (`auto`: on CUDA), or `torch` alone, the oracle. compile: losses by
-    torch.compile on a CPU (`auto`: where the steps pay for it). Test rows are scored in every epoch only for
-    `test_best`. on_progress is told (runs done, runs in all). All arguments are checked before the first run starts;
-    raises `UsageError`, `SpecError` or `TrainError`.
+    precision: `fp32` (IEEE), `tf32` (on CUDA; elsewhere fp32), `bf16` (operands of products; the rest is single; fp32
+    on a CPU without its instructions, and rows say so) or `fp64`. kernels: `triton` where it serves (`auto`: on CUDA),
+    or `torch` alone, the oracle. compile: losses by torch.compile on a CPU (`auto`: where the steps pay for it). Test
+    rows are scored in every epoch only for `test_best`. on_progress is told (runs done, runs in all). All arguments are
+    checked before the first run starts; raises `UsageError`, `SpecError` or `TrainError`.
     """
     if not isinstance(x, Tensor) and not hasattr(x, "batches"):
         raise UsageError(
@@ -71,7 +74,8 @@ def fit_heads(
     for name in selections:
         if name not in CRITERIA:
             raise UsageError(f"no selection {name!r}{nearest(name, CRITERIA)}")
-    place, kind = _device(device), PRECISIONS[precision]
+    place = _device(device)
+    kind = _served(precision, place)
     dtype = kind.master
     if start.text is not None:
         start = replace(start, text=start.text.to(device=place, dtype=dtype))
@@ -137,6 +141,13 @@ def _moved(
         if id(s) not in moved:
             moved[id(s)] = s.to(dtype=dtype, device=device, keep=keep)
     return [moved[id(s)] for s in supervisions]
+
+
+def _served(precision: str, device: torch.device) -> Precision:
+    if precision == "bf16" and device.type == "cpu" and not processor.has_bf16():
+        log.warning("precision bf16 is fp32 here: %s", processor.NO_BF16)
+        return PRECISIONS["fp32"]
+    return PRECISIONS[precision]
 
 
 def _kernels(kernels: str, device: torch.device) -> bool:
