@@ -29,7 +29,7 @@ def test_the_floor(rows: int, batch_size: int, epochs: int) -> None:
         ({"epochs": 3}, {}, 24, 3),
         ({"batch_size": 200}, {}, 200, 150),
         ({"batch_size": 512, "epochs": 10}, {}, 512, 10),
-        ({}, {"batch_size": 128}, 128, 75),
+        ({}, {"batch_size": 128}, 128, 10),
         ({}, {"batch_size": 128, "epochs": 20}, 128, 20),
     ],
 )

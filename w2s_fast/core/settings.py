@@ -32,9 +32,10 @@ class Settings:
     def resolved(self, defaults: Mapping[str, Any], *, rows: int | None = None) -> Settings:
         """These settings with what is unset taken from the manifest's `[train]` defaults, then 10 epochs of 512.
 
-        rows: of hold-train; where neither says how long to train, batches then hold at most a sixteenth of them, and
-        runs take at least `LEAST_STEPS` steps. None for solvers that see all rows at once.
+        rows: of hold-train; on data without defaults, what is unset then becomes batches of at most a sixteenth of
+        them, and epochs of `LEAST_STEPS` steps at least. None for solvers that see all rows at once.
         """
+        rows = None if defaults else rows
         known = {f.name for f in fields(Settings)}
         for key in defaults:
             if key not in known:
