@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from w2s_fast.methods.fit import fit
     from w2s_fast.results.results import Results
     from w2s_fast.store import rows_of
+    from w2s_fast.studies.experiment import Experiment
+    from w2s_fast.studies.study import run
     from w2s_fast.tasks.banks import open_bank
     from w2s_fast.tasks.extraction import extract_all
     from w2s_fast.tasks.opening import open_task
     from w2s_fast.tasks.task import Task
 
 _EXPORTS = {
+    "Experiment": "w2s_fast.studies.experiment:Experiment",
     "Results": "w2s_fast.results.results:Results",
     "Task": "w2s_fast.tasks.task:Task",
     "W2SError": "w2s_fast.core.errors:W2SError",
@@ -34,11 +37,13 @@ _EXPORTS = {
     "open_bank": "w2s_fast.tasks.banks:open_bank",
     "open_task": "w2s_fast.tasks.opening:open_task",
     "rows_of": "w2s_fast.store:rows_of",
+    "run": "w2s_fast.studies.study:run",
     "save_head": "w2s_fast.heads:save_head",
     "train_supervisors": "w2s_fast.finetune.supervisors:train_supervisors",
 }
 
 __all__ = [
+    "Experiment",
     "Results",
     "Task",
     "W2SError",
@@ -49,6 +54,7 @@ __all__ = [
     "open_bank",
     "open_task",
     "rows_of",
+    "run",
     "save_head",
     "train_supervisors",
 ]

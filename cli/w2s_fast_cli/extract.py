@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from w2s_fast.extract.options import ExtractOptions
 from w2s_fast.tasks.options import DataOptions
 from w2s_fast_cli import options as o
 from w2s_fast_cli.asking import asks
+from w2s_fast_cli.launching import AtOnce, Launcher, Parts, RayAddress, extracted
 from w2s_fast_cli.output import DONE_IN_PART, Output
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -28,6 +30,10 @@ def extract(
         list[str] | None,
         typer.Option("--model", help="Model: open_clip:ARCH/TAG, timm:NAME, local:DIR, weak:NAME; may repeat."),
     ] = None,
+    launcher: Launcher = "local",
+    parts: Parts = None,
+    at_once: AtOnce = None,
+    ray_address: RayAddress = None,
     cache: o.Cache = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -45,11 +51,18 @@ def extract(
     out = Output(json=json, quiet=quiet)
     read = read_options(asked, (DataOptions, ExtractOptions), where=COMMAND_LINE)
     data = read[DataOptions]
+    models = model_names(model) if model else None
+    reading = {"root": data.root, "identity": data.identity, "class_names": data.class_names}
+    reading = {key: None if value is None else str(value) for key, value in reading.items()}
+    unit = {"data": data.names, "models": models, "options": asdict(read[ExtractOptions])}
+    unit["reading"] = {**reading, "templates": data.templates}
+    if extracted(out, unit, launcher=launcher, parts=parts, at_once=at_once, address=ray_address, cache=cache):
+        return
     failed = 0
     with out.stoppable("finished parts are kept; the same command resumes"), out.progress("images") as progress:
         for record in extract_all(
             data.names,
-            model_names(model) if model else None,
+            models,
             options=read[ExtractOptions],
             root=data.root,
             identity=data.identity,

@@ -151,7 +151,7 @@ def _load(path: Path, out: Output) -> Results:
 
     torn: list[str] = []
     predictions = path.with_name(f"{path.name}.preds")
-    if predictions.exists() or not path.exists():
+    if predictions.exists() or not path.is_file():
         found = Results.load(path, torn=torn)
     else:
         found = Results(rows=list(read(path, torn=torn)))

@@ -9,6 +9,7 @@ import typer
 
 from w2s_fast_cli import options as o
 from w2s_fast_cli.asking import EVERY, asks
+from w2s_fast_cli.launching import AtOnce, Launcher, RayAddress, Units, launched
 from w2s_fast_cli.output import Output
 from w2s_fast_cli.running import DEFAULT_OUT, DryRun, Explain, run_study, told_only
 
@@ -34,6 +35,10 @@ def sweep(
     selection: Annotated[str, typer.Option(help="last or weak_val; with --reveal also oracle, test_best.")] = "last",
     out: Annotated[Path, typer.Option(help="Results file (JSONL, appended): every row whole.")] = DEFAULT_OUT,
     save_heads: Annotated[Path | None, typer.Option(help="Also write every fitted head here.")] = None,
+    launcher: Launcher = "local",
+    units: Units = None,
+    at_once: AtOnce = None,
+    ray_address: RayAddress = None,
     cache: o.Cache = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -69,6 +74,10 @@ def sweep(
         if reveal:
             say.table(results.table(selection=selection))
 
+    if launched(
+        say, experiment, launcher=launcher, units=units, at_once=at_once, address=ray_address, out=out, show=show
+    ):
+        return
     run_study(
         Study.of(experiment),
         say=say,

@@ -9,6 +9,7 @@ import typer
 
 from w2s_fast_cli import options as o
 from w2s_fast_cli.asking import EVERY, asks
+from w2s_fast_cli.launching import AtOnce, Launcher, RayAddress, Units, launched
 from w2s_fast_cli.output import Output
 from w2s_fast_cli.running import DEFAULT_OUT, DryRun, Explain, run_study, told_only
 
@@ -36,6 +37,10 @@ def train(
     ] = "last",
     out: Annotated[Path, typer.Option(help="Results file (JSONL, appended), predictions beside it.")] = DEFAULT_OUT,
     save_heads: Annotated[Path | None, typer.Option(help="Also write every fitted head here.")] = None,
+    launcher: Launcher = "local",
+    units: Units = None,
+    at_once: AtOnce = None,
+    ray_address: RayAddress = None,
     cache: o.Cache = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -63,14 +68,22 @@ def train(
     )
     if told_only(say, experiments, explain=explain, dry_run=dry_run):
         return
+
+    def show(results: Results) -> None:
+        say.table(results.table(selection=selection))
+
     for experiment in experiments:
+        if launched(
+            say, experiment, launcher=launcher, units=units, at_once=at_once, address=ray_address, out=out, show=show
+        ):
+            continue
         run_study(
             Study.of(experiment),
             say=say,
             out=out,
             save_heads=save_heads,
             lines=lambda rows: rows,
-            show=lambda results: say.table(results.table(selection=selection)),
+            show=show,
             after=None if again is None else lambda results: _compare(say, again, results),
         )
 

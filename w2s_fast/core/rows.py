@@ -217,7 +217,17 @@ def check_results(path: str | Path) -> None:
 
 
 def read(path: str | Path, *, torn: list[str] | None = None) -> Iterator[Row]:
-    """Rows of a JSONL file; a torn last line is skipped and told to `torn`, a bad line elsewhere is a `DataError`."""
+    """Rows of a JSONL file; a torn last line is skipped and told to `torn`, a bad line elsewhere is a `DataError`.
+
+    Of a folder, those of all its `*.jsonl`, by name.
+    """
+    if Path(path).is_dir():
+        inside = sorted(Path(path).glob("*.jsonl"))
+        if not inside:
+            raise DataError(f"there is no results file (*.jsonl) in {path}; make some with: w2s-fast train --units 0/1")
+        for file in inside:
+            yield from read(file, torn=torn)
+        return
     try:
         lines = Path(path).read_bytes().split(b"\n")
     except FileNotFoundError:

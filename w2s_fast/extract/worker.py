@@ -21,6 +21,7 @@ from w2s_fast.core import processor
 from w2s_fast.core.errors import DataError, UsageError
 from w2s_fast.core.paths import cache_root
 from w2s_fast.core.protocols import Encoder
+from w2s_fast.core.shares import ALL, Share
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.extract.images import batches
 from w2s_fast.extract.options import ExtractOptions
@@ -37,7 +38,10 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Extracted:
-    """What became of one model over one manifest: rows, parts made now, unreadable images, the bank's digest."""
+    """What became of one model over one manifest: rows, parts made now, unreadable images, the bank's digest.
+
+    missing: parts that are left to others; then there is no digest yet.
+    """
 
     model: str
     data: str
@@ -45,8 +49,9 @@ class Extracted:
     rows: int
     made_parts: int
     failures: int
-    digest: str
+    digest: str | None
     images_per_second: float | None
+    missing: int = 0
 
 
 def extract(
@@ -56,10 +61,12 @@ def extract(
     data: str,
     options: ExtractOptions | None = None,
     cache: str | Path | None = None,
+    share: Share = ALL,
     on_progress: OnProgress | None = None,
 ) -> list[Extracted]:
     """Fill the banks of `models` over `manifest`; parts already committed are kept, so an interrupted run resumes.
 
+    share: only parts of these numbers are made here; who finds that none is missing completes the bank.
     Every image is decoded once for all models that lack its part. Raises `DataError` when no image is readable, more
     than `options.max_failures` are not, or a file is gone, locked or changed: then its part is not written.
     """
@@ -70,6 +77,7 @@ def extract(
     directories = [begin_bank(root, job.ingredients) for job in jobs]
     rows = len(manifest.ids)
     lacking = [set(missing_parts(directory, rows)) for directory in directories]
+    lacking = [{part for part in parts if part in share} for parts in lacking]
     todo = sorted(set().union(*lacking))
     if todo and options.compute == "bf16" and device == "cpu" and not processor.has_bf16():
         # the key says bf16, so that fp32 in its place would be another bank
@@ -232,21 +240,23 @@ def _finish(
 ) -> Extracted:
     rows = len(manifest.ids)
     failures = committed_failures(directory, rows)
+    missing = len(missing_parts(directory, rows))
     if len(failures) == rows:
         again = how_to_fix(manifest, [directory])
         raise DataError(
             f"{job.data}: none of its {rows} images can be read; the first: {failures[0]['reason']}; {again}"
         )
-    digest = complete_bank(directory, rows=rows, rows_digest=manifest.rows_digest)
-    write_ref(
-        root,
-        model=job.model,
-        data=job.data,
-        options=options.in_key(),
-        key=job.key,
-        rows_digest=manifest.rows_digest,
-        weights=job.encoder.weight_files,
-    )
+    digest = None if missing else complete_bank(directory, rows=rows, rows_digest=manifest.rows_digest)
+    if digest is not None:
+        write_ref(
+            root,
+            model=job.model,
+            data=job.data,
+            options=options.in_key(),
+            key=job.key,
+            rows_digest=manifest.rows_digest,
+            weights=job.encoder.weight_files,
+        )
     return Extracted(
         model=job.model,
         data=job.data,
@@ -256,4 +266,5 @@ def _finish(
         failures=len(failures),
         digest=digest,
         images_per_second=images_per_second,
+        missing=missing,
     )

@@ -233,15 +233,18 @@ class Results:
     def load(path: str | Path, *, torn: list[str] | None = None) -> Results:
         """Rows of a JSONL file with the predictions that they name; later rows replace earlier ones of the same run.
 
+        A folder that many writers filled stands for all its files.
+
         What cannot be read is told to `torn`: a torn line, and predictions that are gone, which cost their own rows'
         intervals. Without `torn` damaged predictions are a `DataError`.
         """
         target = Path(path)
         latest = _latest(files.read(target, torn=torn))
+        inside = target / "rows" if target.is_dir() else target  # what lies beside it is in the folder
         kept: list[Predictions] = []
         for pointer in dict.fromkeys(str(row.get("preds")).rpartition("#")[0] for row in latest if row.get("preds")):
             try:
-                kept.append(predictions.load(predictions.find(f"{pointer}#", target)))
+                kept.append(predictions.load(predictions.find(f"{pointer}#", inside)))
             except DataError as error:
                 if torn is None:
                     raise

@@ -11,10 +11,12 @@ from w2s_fast.backbones import parse_model
 from w2s_fast.backbones.weak import list_supervisors
 from w2s_fast.core.errors import W2SError
 from w2s_fast.core.paths import cache_root
+from w2s_fast.core.shares import ALL, Share
 from w2s_fast.data import on_disk
 from w2s_fast.data.manifest import Manifest
 from w2s_fast.results.results import Results
 from w2s_fast.studies.experiment import Experiment
+from w2s_fast.studies.written import keep
 from w2s_fast.tasks import supervisors
 from w2s_fast.tasks.opening import open_task
 from w2s_fast.tasks.pooling import pool_tasks
@@ -35,17 +37,22 @@ class Study:
     """An experiment whose data sets and supervisors were found; `of` makes it, `fit` runs it."""
 
     experiment: Experiment
+    share: Share = ALL
+    """Which of the experiment's tasks are opened, by their place in `Experiment.points`."""
     manifests: dict[str, Manifest] = field(default_factory=dict[str, Manifest], repr=False)
 
     @staticmethod
-    def of(experiment: Experiment, *, untrained: Collection[str] = (), listed: bool = False) -> Study:
+    def of(
+        experiment: Experiment, *, untrained: Collection[str] = (), listed: bool = False, share: Share = ALL
+    ) -> Study:
         """Refuse at once what could not be opened after hours of extraction.
 
         Of several data sets on disk, names and sizes of files are read here and their bytes when their turn comes;
         `listed`: of every data set. untrained: weak models that need not be there yet. Raises `DataError` for a data
         set that is not there, `ModelError` for a supervisor that is not there.
         """
-        sets, asked = experiment.sets(), experiment.models
+        asked = experiment.models
+        sets = list(dict.fromkeys(name for several, _, _ in _points(experiment, share) for name in several))
         for model in (*asked.strong, *asked.weak, *asked.teachers):
             parse_model(model)
         trained = {one.name for one in list_supervisors(cache_root(experiment.cache))}
@@ -58,7 +65,7 @@ class Study:
             for weak in filter(supervisors.is_supervisor, (*asked.weak, *asked.teachers)):
                 if weak not in untrained and parse_model(weak).name not in trained:
                     supervisors.seeds_of(weak, manifest, data=name, cache=experiment.cache)
-        return Study(experiment=experiment, manifests=opened)
+        return Study(experiment=experiment, share=share, manifests=opened)
 
     def manifest(self, data: str) -> Manifest:
         """The manifest of one of its data sets, opened once."""
@@ -82,7 +89,7 @@ class Study:
                 data, strong=strong, weak=weak, manifest=manifest, say=say, on_progress=on_progress, **opening
             )
 
-        for several, strong, weak in self.experiment.points():
+        for several, strong, weak in _points(self.experiment, self.share):
             tasks = (opened(data, strong, weak) for data in several)
             yield pool_tasks(list(tasks), say=say) if self.experiment.data.pool else next(tasks)
 
@@ -118,6 +125,30 @@ class Study:
                 yield from (_of(asked, one) for one in cut)
                 raise
             yield _of(asked, results)
+
+
+def run(
+    experiment: Experiment,
+    *,
+    out: str | Path | None = None,
+    say: Say | None = None,
+    on_progress: OnProgress | None = None,
+) -> Results:
+    """The results of every task of an experiment; with `out` they are appended to that file as each task ends.
+
+    Errors: those of `Study`. What was fitted before an error is in `out`.
+    """
+    total = Results(rows=[])
+    for results in Study.of(experiment).fit(say=say, on_progress=on_progress):
+        if out is not None:
+            keep(experiment, out)
+            results.save(out)
+        total = total + results
+    return total
+
+
+def _points(experiment: Experiment, share: Share) -> Iterator[tuple[list[str], str, str]]:
+    return (point for number, point in enumerate(experiment.points()) if number in share)
 
 
 def _of(experiment: Experiment, results: Results) -> Results:

@@ -48,7 +48,7 @@ def from_json(text: str, *, cache: str | Path | None = None, where: str = "exper
 def to_toml(experiment: Experiment) -> str:
     """What differs from the defaults, as a file for `w2s-fast sweep`; comments say what names were resolved to."""
     plain = to_values(Experiment.of({"loss": "ce"}))
-    del plain["loss"]
+    plain["loss"] = []
     given = {name: value for name, value in to_values(experiment).items() if plain.get(name) != value}
     settings = given.pop("settings", {})
     lines = [f"# experiment {experiment.digest}"]
@@ -83,6 +83,8 @@ def keep(experiment: Experiment, results: str | Path) -> Path | None:
 def kept(results: str | Path, digest: str, *, cache: str | Path | None = None) -> Experiment:
     """The experiment of that digest beside a results file; `DataError` where it is not kept, or is another by now."""
     path = beside(results) / f"{digest}.json"
+    if Path(results).is_dir():
+        path = next(iter(sorted(Path(results).glob(f"*.experiments/{digest}.json"))), path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

@@ -12,6 +12,7 @@ from w2s_fast.backbones import DEFAULT_STRONG, DEFAULT_WEAK, may_have_text
 from w2s_fast.backbones import canonical as canonical_model
 from w2s_fast.core.errors import MissingText
 from w2s_fast.core.paths import cache_root
+from w2s_fast.core.shares import ALL, Share
 from w2s_fast.core.templates import DEFAULT_TEMPLATE, check_templates
 from w2s_fast.data import DEFAULT_DATA, canonical, expand_data, open_manifest
 from w2s_fast.data.manifest import Manifest
@@ -33,13 +34,15 @@ def extract_all(
     class_names: str | Path | None = None,
     templates: Sequence[str] | None = None,
     cache: str | Path | None = None,
+    share: Share = ALL,
     say: Say | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Fill the cache for every data set x model and yield one record per bank: model, data, key, rows, failures, ...
 
     Every data set is read once for all models. A model with a text tower also gets the text bank of the class names;
-    where there is none, or a name has no token, `say` is told. Defaults: the embedded world.
+    where there is none, or a name has no token, `say` is told. Defaults: the embedded world. share: only parts of these
+    numbers are made here, and text banks by share 0.
     """
     from w2s_fast.extract.worker import extract
 
@@ -55,9 +58,11 @@ def extract_all(
         default = [DEFAULT_STRONG, DEFAULT_WEAK] if name.startswith("drawn:") else [DEFAULT_STRONG]
         chosen = [canonical_model(model) for model in models or default]
         encoders = [one for model in chosen for one in supervisors.expand(model, manifest, data=name, cache=cache)]
-        for done in extract(manifest, encoders, data=name, options=options, cache=cache, on_progress=on_progress):
+        for done in extract(
+            manifest, encoders, data=name, options=options, cache=cache, share=share, on_progress=on_progress
+        ):
             yield asdict(done)
-        for model in chosen:
+        for model in chosen if share.index == 0 else ():
             if may_have_text(model) and not supervisors.is_supervisor(model):
                 yield from _text_bank(model, manifest, prompts, options=options, cache=cache, say=tell)
 
