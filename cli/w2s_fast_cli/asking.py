@@ -39,7 +39,7 @@ def asks(
     """Give a command the options of these dataclasses; it is called with `asked`: those that were given, by name.
 
     only, but: names of options. flags: names that this command spells otherwise. An option of `Settings` is found
-    under `settings`, where `--set key=value` is too.
+    under `settings`, where `--set key=value` is too. A command with a parameter `context` gets typer's.
     """
     keys = {
         name: found[0]
@@ -49,7 +49,10 @@ def asks(
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signed = inspect.signature(command, eval_str=True).parameters.values()
-        own = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signed if one.name != "asked"]
+        knows_context = any(one.name == "context" for one in signed)
+        own = [
+            one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signed if one.name not in ("asked", "context")
+        ]
         shared = [_parameter(key, (flags or {}).get(key.name)) for key in keys.values()]
 
         def called(context: typer.Context, **given: Any) -> None:
@@ -59,6 +62,7 @@ def asks(
                 for name, value in values.items()
                 if getattr(context.get_parameter_source(_python_name(name)), "name", "") == "COMMANDLINE"
             }
+            given |= {"context": context} if knows_context else {}
             command(asked=_with_settings(said, keys), **given)
 
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)

@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "data": "w2s_fast_cli.data:app",
     "extract": "w2s_fast_cli.extract:app",
     "weak": "w2s_fast_cli.weak:app",
+    "finetune": "w2s_fast_cli.finetune:app",
     "train": "w2s_fast_cli.train:app",
     "sweep": "w2s_fast_cli.sweep:app",
     "recipe": "w2s_fast_cli.recipe:app",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -98,12 +98,24 @@ class Images:
         """The ids of the readable rows."""
         return [self.manifest.ids[r] for r in self.rows]
 
+    def part(self, rows: NDArray[np.int64]) -> Images:
+        """Those that are rows `rows` of the manifest, in this order, without copying a pixel; unreadable ones are left
+        out."""
+        place = {row: number for number, row in enumerate(self.rows.tolist())}
+        kept = np.array([place[row] for row in rows.tolist() if row in place], np.int64)
+        source = (
+            replace(self.source, rows=self.source.at(kept))
+            if isinstance(self.source, Resident)
+            else replace(self.source, rows=self.source.rows[kept])
+        )
+        return replace(self, rows=self.rows[kept], source=source)
+
     def views(self, augment: str = "none", *, device: torch.device | str = "cpu") -> AugmentedViews:
         """Their views under augmentation."""
         device = torch.device(device)
         source = self.source
         if device.type == "cuda" and isinstance(source, Resident):
-            source = Resident(data=source.data.to(device))
+            source = Resident(data=source.data.to(device), rows=source.rows)
         return AugmentedViews(
             source=source,
             mean=self.pixels.mean,

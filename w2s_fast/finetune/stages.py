@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from w2s_fast.backbones.cifar.staged import Staged, Stages
+from w2s_fast.backbones.drawn_cnn import DrawnCNN
 from w2s_fast.backbones.taps import Watch
 from w2s_fast.backbones.torchvision import last_layer
 
@@ -20,6 +21,8 @@ def stages_of(module: nn.Module) -> Callable[[Tensor], Stages]:
     """
     if isinstance(module, Staged):
         return module.stages
+    if isinstance(module, DrawnCNN):
+        return lambda x: _of_drawn(module, x)
     if hasattr(module, "forward_intermediates") and hasattr(module, "forward_head"):
         return lambda x: _of_timm(module, x)
     watch = Watch(module, last_layer(module), model=type(module).__name__, entering=True)
@@ -29,6 +32,15 @@ def stages_of(module: nn.Module) -> Callable[[Tensor], Stages]:
         return Stages(post=(), pre=(), pooled=pooled, logits=logits)
 
     return plain
+
+
+def _of_drawn(module: DrawnCNN, x: Tensor) -> Stages:
+    maps: list[Tensor] = []
+    for block in module.features:
+        x = block(x)
+        maps.append(x)
+    pooled = x.mean((2, 3))
+    return Stages(post=tuple(maps), pre=tuple(maps), pooled=pooled, logits=module.head(pooled))
 
 
 def _of_timm(module: Any, x: Tensor) -> Stages:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from w2s_fast.backbones.cifar.staged import Stages
-from w2s_fast.core.errors import TrainError
+from w2s_fast.core.errors import TrainError, UsageError
+from w2s_fast.finetune.images import Pixels
 from w2s_fast.finetune.stages import stages_of
 from w2s_fast.finetune.views import Rows, View, Views
 
@@ -37,10 +39,14 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LiveTeacher:
-    """A network in evaluation mode; `columns` i[k] are its outputs in the order of the student's classes."""
+    """A network in evaluation mode.
+
+    columns: i[k], its outputs in the order of the student's classes. adapt: from the student's inputs to its own.
+    """
 
     module: nn.Module
     columns: Tensor | None = None
+    adapt: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         self.module.eval().requires_grad_(False)
@@ -54,7 +60,8 @@ class LiveTeacher:
 
     def stages(self, view: View) -> Stages:
         with torch.no_grad():
-            seen: Stages = self._stages(view.x)  # type: ignore[attr-defined]
+            x = view.x if self.adapt is None else self.adapt(view.x)
+            seen: Stages = self._stages(x)  # type: ignore[attr-defined]
             if self.columns is None:
                 return seen
             logits = seen.logits.index_select(1, self.columns.to(seen.logits.device))
@@ -102,6 +109,32 @@ def make_bank(
     return TeacherBank(table=table.view(count, views.n, table.shape[1]), seed=seed)
 
 
-def as_teacher(found: Any) -> Teacher | None:
-    """A teacher as it is, or a network that runs along."""
-    return LiveTeacher(module=found) if isinstance(found, nn.Module) else found
+def columns_of(teacher: Sequence[str], student: Sequence[str], *, name: str) -> Tensor | None:
+    """The teacher's output of each of the student's classes, joined by name; None where they are the same in order.
+
+    `UsageError` names a class that one of them lacks.
+    """
+    if tuple(teacher) == tuple(student):
+        return None
+    lacks, more = sorted(set(student) - set(teacher)), sorted(set(teacher) - set(student))
+    if lacks or more:
+        one = f"does not know the class {lacks[0]!r}" if lacks else f"knows the class {more[0]!r}, which the data lack"
+        raise UsageError(f"teacher {name} {one}; train one on this data: w2s-fast weak --data ...")
+    return torch.tensor([list(teacher).index(one) for one in student])
+
+
+def adapted(own: dict[str, Any], pixels: Pixels, side: int) -> Callable[[Tensor], Tensor] | None:
+    """From the inputs of a student to those of a network with another preprocessing; None where they are the same."""
+    theirs = Pixels.of(lambda image: image, own)
+    size = int(own.get("size") or own.get("crop_size") or side) if not isinstance(own.get("size"), list) else side
+    if (theirs.mean, theirs.std) == (pixels.mean, pixels.std) and size == side:
+        return None
+
+    def adapt(x: Tensor) -> Tensor:
+        shape = (3, 1, 1)
+        unit = x * x.new_tensor(pixels.std).view(shape) + x.new_tensor(pixels.mean).view(shape)
+        if size != side:
+            unit = interpolate(unit, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        return (unit - x.new_tensor(theirs.mean).view(shape)) / x.new_tensor(theirs.std).view(shape)
+
+    return adapt

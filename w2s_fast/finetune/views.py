@@ -53,16 +53,21 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Resident:
-    """All pixels in memory or on a GPU: bytes [n, h, w, 3]."""
+    """Pixels in memory or on a GPU, bytes [m, h, w, 3], and which of them these n images are (None: all)."""
 
     data: Tensor
+    rows: Rows | None = None
 
     @property
     def n(self) -> int:
-        return len(self.data)
+        return len(self.data) if self.rows is None else len(self.rows)
+
+    def at(self, rows: Rows) -> Rows:
+        """Their places in `data`."""
+        return rows if self.rows is None else self.rows[rows]
 
     def pixels(self, rows: Rows) -> Tensor:
-        return moved(self.data, rows)
+        return moved(self.data, self.at(rows))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,7 +138,7 @@ class AugmentedViews:
     def _moved(self, rows: Rows, augments: list[Any], u: NDArray[np.float64]) -> tuple[Tensor, int]:
         """The first shift and the mirroring after it in one pass, and how many augmentations that were."""
         assert isinstance(self.source, Resident)
-        data, leading = self.source.data, augments[0]
+        data, leading, rows = self.source.data, augments[0], self.source.at(rows)
         if isinstance(leading, Flip):
             return moved(data, rows, flip=leading.mirrored(u[:, :1])), 1
         down, right = leading.shifts(u[:, :2], data.shape[1], data.shape[2])
