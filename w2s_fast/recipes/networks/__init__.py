@@ -143,11 +143,12 @@ class NetworkRecipe:
             system: {c: _fraction(v) for c, v in zip(columns, values, strict=True)}
             for system, values in paper["accuracy"].items()
         }
+        truth = {arm.name: f"{arm.name} (ground truth)" for arm in self.arms(scale) if arm.gt > 0}
         shown = [
             PaperColumn(
                 name=label,
                 where={"strong": (_globbed(student),), "weak": (_named(teacher),)},
-                system={"teacher": "weak", "student": "from scratch"},
+                system={"teacher": "weak", "student": "from scratch", **truth},
                 paper=label if label in columns else columns[0],
             )
             for label, (teacher, student) in pairs.items()
