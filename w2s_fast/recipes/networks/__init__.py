@@ -26,7 +26,7 @@ from w2s_fast.results.summary import Table
 
 FOLDER = Path(__file__).parent
 KEYS = ("title", "source", "note", "protocol", "arms", "training", "paper", "scales")
-SCALE_KEYS = ("data", "pairs", "seeds", "training", "weak", "arms")
+SCALE_KEYS = ("data", "root", "pairs", "seeds", "training", "weak", "arms")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +90,15 @@ class NetworkRecipe:
         ]
 
     def studies(self, scale: str, *, root: Path | None = None, **more: Any) -> Iterator[tuple[Pair, NetworkStudy]]:
-        """One study per pair. root: the folder that `{root}` in the data's name stands for."""
+        """One study per pair. root: the folder of the data, or what `{root}` in their name stands for."""
         table = self.scale(scale)
-        if "{root}" in table["data"] and root is None:
-            raise UsageError(f"scale {scale} of {self.name} reads {table['data']}; give --data-root DIR")
-        data = table["data"].replace("{root}", str(root))
+        data = table["data"]
+        if root is None and scale == "full":
+            raise UsageError(f"scale {scale} of {self.name} reads {data}; give --data-root DIR")
+        if "{root}" in data:
+            data, root = data.replace("{root}", str(root)), None
+        elif root is None and "root" in table:
+            root = Path(table["root"])
         training = {**self.table.get("training", {}), **table.get("training", {})}
         for key in training:
             if key not in known_fields():
@@ -113,7 +117,7 @@ class NetworkRecipe:
                     arms=self.arms(scale),
                     training=Training(**training),
                     protocol=self.table.get("protocol", "official"),
-                    **{"seeds": range(int(table.get("seeds", 3))), **more},
+                    **{"seeds": range(int(table.get("seeds", 3))), "root": root, **more},
                 ),
             )
 
@@ -184,7 +188,7 @@ def _train_teacher(pair: Pair, study: NetworkStudy, **told: Any) -> None:
     say(f"training {pair.teacher} ({pair.weak['model']})")
     for record in train_supervisors(
         [study.data], model=str(pair.weak["model"]), name=name, seeds=seeds, recipe=given, device=study.device,
-        cache=study.cache, **told,
+        root=study.root, cache=study.cache, **told,
     ):  # fmt: skip
         if record["status"] == "ok":
             say(f"{record['name']}: {record['acc_pool']:.1%} on the pool, {record['seconds']:.0f} s")
