@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ from w2s_fast.store.records import Bad, Commit, Failure
 from w2s_fast.store.refs import on_cache, write_ref
 from w2s_fast.store.write import begin_bank, complete_bank, missing_parts, write_part
 
+CPU_VALUES = 16 * 3 * 224 * 224
+"""Values that the CPU is given at a time: with 16 images of 224 px the activations of a convolution stay below what
+malloc keeps (`backbones.device.LARGEST`), and in the processor's caches."""
 OnProgress = Callable[[str, int, int], None]
 """Called with a label, the images done and the images to do."""
 
@@ -144,6 +147,8 @@ class _Tables:
 
 def encode(encoder: Encoder, x: Tensor, *, device: str, options: ExtractOptions) -> tuple[Tensor, Tensor | None, bool]:
     """f[b, 3, h, w] -> features f32[b, d], logits f32[b, k] or None on the CPU, and whether memory forced halves."""
+    if device == "cpu" and len(x) > (step := max(1, CPU_VALUES // x[0].numel())):
+        return _joined(encode(encoder, part, device=device, options=options) for part in x.split(step))
     try:
         with torch.inference_mode(), _precision(device, options):
             # channels last: convolutions ran 1.2 to 1.9 times faster so, on one core
@@ -153,9 +158,14 @@ def encode(encoder: Encoder, x: Tensor, *, device: str, options: ExtractOptions)
         if len(x) == 1:
             raise
         torch.cuda.empty_cache()
-    halves = [encode(encoder, h, device=device, options=options) for h in x.chunk(2)]
-    logits = [h[1] for h in halves if h[1] is not None]
-    return torch.cat([h[0] for h in halves]), torch.cat(logits) if logits else None, True
+    features, logits, _ = _joined(encode(encoder, h, device=device, options=options) for h in x.chunk(2))
+    return features, logits, True
+
+
+def _joined(parts: Iterable[tuple[Tensor, Tensor | None, bool]]) -> tuple[Tensor, Tensor | None, bool]:
+    features, logits, shrunk = zip(*parts, strict=True)
+    there = [one for one in logits if one is not None]
+    return torch.cat(features), torch.cat(there) if there else None, any(shrunk)
 
 
 @contextlib.contextmanager
