@@ -66,7 +66,7 @@ def test_without_copies_the_deal_is_what_it_was() -> None:
 
 def test_a_pool_that_holds_copies_of_d_train_is_refused(tmp_path: Path) -> None:
     data = folder(
-        tmp_path, {"a": [*range(8)], "b": [*range(10, 18)]}, {"a": [0, 1, *range(30, 38)], "b": [*range(40, 48)]}
+        tmp_path / "p", {"a": [*range(8)], "b": [*range(10, 18)]}, {"a": [0, 1, *range(30, 38)], "b": [*range(40, 48)]}
     )
     manifest = open_manifest(data)
     with pytest.raises(

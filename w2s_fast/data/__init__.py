@@ -110,6 +110,8 @@ def expand_data(patterns: str | Sequence[str]) -> list[str]:
     A path that exists as it is written stands for itself, whatever it contains. A pattern that matches nothing is a
     `DataError`; a name without a glob is not looked up here.
     """
+    from w2s_fast.data.paths import BRACES
+
     found: dict[str, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         source, location = _source(pattern)
@@ -128,6 +130,12 @@ def expand_data(patterns: str | Sequence[str]) -> list[str]:
         if not matches:
             raise DataError(f"no data set matches {pattern!r}; check the spelling, and quote globs against the shell")
         found.update({f"{prefix}:{m}": None for m in matches})
+    for name in found:
+        if "train" in name and (other := name.replace("train", "test")) in found and name.startswith(("list:", "wds:")):
+            raise UsageError(
+                f"{name} and {other} are the halves of one data set, which a shell made of {BRACES}; quote it: "
+                f"'{name.replace('train', BRACES)}'"
+            )
     return list(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from w2s_fast.data.manifest import Manifest
 from w2s_fast.data.paths import SUFFIXES, existing_folder, expand_folders, inside, is_image, is_passed_over
 
 LINKED = "copy what it leads to in its place, or name the files in a list (list:FILE --root DIR)"
+TRAIN, POOL = ("train", "training"), ("val", "valid", "validation", "test", "testing")
+"""Names, in any case, of the folders of an official split."""
 MAX_DEPTH = 64
 """Folders between a class folder and an image."""
 
@@ -80,17 +83,37 @@ def open_folder(
 
 
 def _official(folder: Path, name: str) -> list[tuple[str, Path]]:
-    present = {e.name for e in _entries(folder, name) if e.is_dir()}
-    pools = sorted(present & {"val", "test"})
-    if "train" not in present or not pools:
+    present = sorted(e.name for e in _entries(folder, name) if e.is_dir() and not is_passed_over(e.name))
+    trains, pools = ([p for p in present if p.lower() in known] for known in (TRAIN, POOL))
+    if not trains or not pools:
+        _check_tree(folder, present, name)
         return [("", folder)]
-    if len(pools) == 2:
-        raise DataError(f"{name}: both val/ and test/ stand beside train/; rename the one that is not the test pool")
-    if odd := sorted(p for p in present - {"train", *pools} if not is_passed_over(p)):
+    if len(pools) > 1:
+        several = "/ and ".join(sorted(pools, reverse=True))
+        raise DataError(f"{name}: both {several}/ stand beside {trains[0]}/; rename the one that is not the test pool")
+    if odd := [p for p in present if p not in (trains[0], pools[0])]:
         raise DataError(
-            f"{name}: {odd[0]}/ stands beside train/ and {pools[0]}/; move it, or move the classes into them"
+            f"{name}: {odd[0]}/ stands beside {trains[0]}/ and {pools[0]}/; move it, or move the classes into them"
         )
-    return [("train", folder / "train"), ("test", folder / pools[0])]
+    return [("train", folder / trains[0]), ("test", folder / pools[0])]
+
+
+def _check_tree(folder: Path, present: list[str], name: str) -> None:
+    """Refuse folders that hold the same class folders: domains, or halves of a split by other names."""
+    inner: dict[str, set[str]] = {}
+    for kind in present:
+        entries = [e for e in _entries(folder / kind, name) if not is_passed_over(e.name)]
+        if not any(is_image(e.name) for e in entries):
+            inner[kind] = {e.name for e in entries if e.is_dir()}
+    for at, (one, subs) in enumerate(inner.items()):
+        for other in list(inner)[at + 1 :]:
+            shared = sorted(subs & inner[other])
+            if len(shared) > 1:
+                raise DataError(
+                    f"{name}: {one}/ and {other}/ hold no images but the same folders ({', '.join(shared[:3])}"
+                    f"{', ...' if len(shared) > 3 else ''}): they are domains or halves of a split, not classes; open "
+                    f"one, as in {shlex.quote(f'imagefolder:{folder / one}')}, or call the halves train/ and test/"
+                )
 
 
 def _subfolders(part: Path, root: Path, name: str) -> list[Path]:

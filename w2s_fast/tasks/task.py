@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -99,7 +100,8 @@ class Task:
     def from_arrays(
         *,
         features: Any,
-        weak_logits: Any,
+        weak_logits: Any = None,
+        weak_probs: Any = None,
         labels: Any,
         text: Any = None,
         ids: Sequence[str] | None = None,
@@ -114,6 +116,7 @@ class Task:
     ) -> Task:
         """A task from one's own arrays: features [N, d], weak logits [N, k] (or one such per weak seed), labels [N].
 
+        `weak_probs` are probabilities in place of logits; exact zeros are fine.
         All rows are the pool: the weak model must have been trained on other data, or on the rows that `d_train`
         bool[N] marks, which students never see. `text` [k, d] are class-name
         features for zero-shot and text init; `tower` is the text tower of heads that learn through it (they read
@@ -123,6 +126,11 @@ class Task:
         reads, or tensors. Raises `DataError` for shapes that do not fit, NaN, values that are not real numbers, text
         without a direction (all zero), and labels that are not whole numbers in range.
         """
+        if (weak_logits is None) == (weak_probs is None):
+            raise DataError("give weak_logits or weak_probs, one of the two: what the weak model says of each row")
+        if weak_probs is not None:
+            weak_logits = logits_of(weak_probs)
+        check_scale(logit_scale)
         x, y = _float(features, "features"), _labels(labels)
         logits: Mapping[Any, Any] = weak_logits if isinstance(weak_logits, Mapping) else {0: weak_logits}
         if not logits:
@@ -131,6 +139,12 @@ class Task:
             if not isinstance(s, Integral) or isinstance(s, bool):
                 raise DataError(f"weak_logits: the weak seed {s!r} is not an integer; number the weak models 0, 1, ...")
         weak = {int(s): _float(z, f"weak_logits of seed {s}") for s, z in logits.items()}
+        for s, z in weak.items() if weak_probs is None else ():
+            if bool((z >= 0).all()) and bool(((z.sum(1) - 1).abs() < 1e-3).all()):
+                raise DataError(
+                    f"weak_logits of seed {s}: every row is positive and sums to 1, as probabilities do; give them as "
+                    "weak_probs="
+                )
         k = next(iter(weak.values())).shape[1]
         names = tuple(classes) if classes is not None else tuple(str(c) for c in range(k))
         prompts = None if text is None else _float(text, "text")
@@ -174,6 +188,27 @@ class Task:
             more_teachers=others,
             open_features=partial(_space, spaces) if spaces else None,
         )
+
+
+def check_scale(logit_scale: float) -> None:
+    """A `DataError` for a multiplier of cosines that none can be, with the likely mistake."""
+    if 1 <= logit_scale <= 1000 and abs(logit_scale - math.log(100)) > 0.01:
+        return
+    raise DataError(
+        f"logit_scale={logit_scale}: it multiplies cosines, and lies between 1 and 1000 (100 for OpenAI's CLIP); "
+        "of a learned logarithm give its exp"
+    )
+
+
+def logits_of(probs: Any) -> Any:
+    """Logs of probabilities [N, k] (or of a mapping from weak seed to such), zeros as 1e-30; `DataError` otherwise."""
+    if isinstance(probs, Mapping):
+        return {seed: logits_of(one) for seed, one in probs.items()}
+    p = _float(probs, "weak_probs")
+    bad = ((p < 0).any(1) | ((p.double().sum(1) - 1).abs() > 1e-2)).nonzero()
+    if len(bad):
+        raise DataError(f"weak_probs: row {int(bad[0])} is not a distribution (negative, or not of sum 1)")
+    return p.clamp_min(1e-30).log()
 
 
 def _space(spaces: Mapping[str, Tensor], name: str) -> Tensor:
