@@ -193,7 +193,7 @@ def swept(said: Said, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_tuned_by_leaving_one_domain_out(said: Said, swept: Path) -> None:
-    code, shown, err = said("report", swept, "--tune", "lodo", "--format", "md")
+    code, shown, err = said("report", swept, "--tune", "lodo", "--format", "md", "--layout", "blocks")
     assert code == 0, err
     assert "the best of 2 on the hold-val ground truth of the other domains" in shown
     rows = [r for r in Results.load(swept).rows if r["selection"] == "last"]

@@ -81,7 +81,7 @@ def hostile_task(folder: Any) -> tuple[Manifest, Subject]:
     manifest = Manifest(
         name=HOSTILE[0],
         root=folder,
-        classes=tuple(c.replace("\u2028", "").replace("\u2029", "") for c in HOSTILE),
+        classes=tuple(c.replace("\u2028", "").replace("\u2029", "").strip() for c in HOSTILE),
         labels=labels.numpy(),
         ids=tuple(f"{i:032x}" for i in range(n)),
         uris=("a.png",) * n,
