@@ -113,7 +113,7 @@ def test_tf32_is_fp32_off_a_gpu():
 @pytest.mark.parametrize("name", ["fp32", "tf32", "bf16"])
 @pytest.mark.parametrize("before", ["none", "ieee", "tf32"])
 def test_settings_of_single_precision_agree_inside_and_are_put_back(name, before):
-    """torch raises where its two settings disagree; its profiler asks for both at every operation on a GPU."""
+    """torch raises where its two settings disagree and the older one is asked for."""
     matmul = torch.backends.cuda.matmul
     was = (matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision)
     try:

@@ -46,7 +46,7 @@ def single_precision(precision: Precision, device: torch.device) -> Iterator[Non
     """Inside the block products of single precision are IEEE, or TF32 if asked and on CUDA; then as they were.
 
     torch keeps two settings of it, per library and for all of them, and raises where they disagree and something asks
-    for the second (its profiler does at every operation): for a CUDA device both are set.
+    for the second, such as a user's code or torch.compile: for a CUDA device both are set.
     """
     tf32 = precision.tf32 and device.type == "cuda"
     wanted = {"cuda": "tf32" if tf32 else "ieee", "mkldnn": "ieee"}
