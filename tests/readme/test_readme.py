@@ -1,4 +1,4 @@
-"""README's sessions run as they are printed: the shell session with the installed program, then the Python ones."""
+"""The sessions of README and of the store's README run as they are printed: shell ones, then Python ones."""
 
 import os
 import re
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+README = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "w2s_fast/store/README.md"))
 
 
 def blocks(language: str) -> list[str]:
@@ -56,7 +57,7 @@ def test_the_session_about_the_cache_runs(cache: Path, tmp_path: Path) -> None:
 
 
 def test_the_tests_behind_the_promises_exist() -> None:
-    table = README.partition("## What the cache promises")[2].partition("```")[0]
+    table = README.rpartition("## What the cache promises")[2].partition("```")[0]
     named = re.findall(r"`([a-z_/0-9]+\.py)`", table)
     assert len(named) > 15
     assert not [name for name in named if not (Path(__file__).resolve().parents[1] / name).is_file()]
