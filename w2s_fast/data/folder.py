@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from w2s_fast.data.paths import SUFFIXES, existing_folder, expand_folders, insid
 LINKED = "copy what it leads to in its place, or name the files in a list (list:FILE --root DIR)"
 TRAIN, POOL = ("train", "training"), ("val", "valid", "validation", "test", "testing")
 """Names, in any case, of the folders of an official split."""
+NOT_READ = (".gif", ".tif", ".tiff", ".jfif", ".avif", ".heic", ".ppm", ".pgm", ".jp2", "")
+"""Endings of pictures (or none) that are counted and told instead of read."""
 MAX_DEPTH = 64
 """Folders between a class folder and an image."""
 
@@ -45,9 +48,10 @@ def open_folder(
     folder = existing_folder(location, what=name)
     parts = _official(folder, name)
     found: list[tuple[str, str, str]] = []
+    others: Counter[str] = Counter()
     for split, part in parts:
         for kind in _subfolders(part, folder, name):
-            images = sorted(_images(kind, folder, name, above=(), seen=set()))
+            images = sorted(_images(kind, folder, name, above=(), seen=set(), others=others))
             if not images:
                 raise DataError(
                     f"{name}: the class folder {kind} holds no images ({' '.join(SUFFIXES)}); fill or remove it"
@@ -79,7 +83,15 @@ def open_folder(
         splits=tuple(split for split, _, _ in found),
         groups=(folder.name,) * len(found),
         decode=pil_route(identity),
+        notes=_left_out(others),
     )
+
+
+def _left_out(others: Counter[str]) -> tuple[str, ...]:
+    if not others:
+        return ()
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+    return (f"{sum(others.values())} files beside the images are not read ({kinds}); save pictures as {SUFFIXES[1]}",)
 
 
 def _official(folder: Path, name: str) -> list[tuple[str, Path]]:
@@ -121,7 +133,9 @@ def _subfolders(part: Path, root: Path, name: str) -> list[Path]:
     return [inside(p, root, what=f"{name}: the link {p}", fix=LINKED) for p in kept if p.is_dir()]
 
 
-def _images(folder: Path, root: Path, name: str, *, above: tuple[Path, ...], seen: set[Path]) -> Iterator[str]:
+def _images(
+    folder: Path, root: Path, name: str, *, above: tuple[Path, ...], seen: set[Path], others: Counter[str]
+) -> Iterator[str]:
     real = folder.resolve()
     if real in above:
         raise DataError(f"{name}: the link {folder} leads back to a folder above it; remove the link")
@@ -139,9 +153,11 @@ def _images(folder: Path, root: Path, name: str, *, above: tuple[Path, ...], see
             if is_image(entry.name) and not path.exists():
                 raise DataError(f"{name}: the link {path} leads nowhere; fix or remove it")
         if entry.is_dir():
-            yield from _images(path, root, name, above=(*above, real), seen=seen)
+            yield from _images(path, root, name, above=(*above, real), seen=seen, others=others)
         elif is_image(entry.name) and entry.is_file():
             yield path.relative_to(root).as_posix()
+        elif path.suffix.lower() in NOT_READ and entry.is_file():
+            others[path.suffix.lower() or "without a suffix"] += 1
 
 
 def _entries(folder: Path, name: str) -> list[os.DirEntry[str]]:
