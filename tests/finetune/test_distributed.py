@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -13,6 +14,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {worlds!r})
+import pytest
 import torch
 torch.set_num_threads(1)
 from dataclasses import replace
@@ -37,6 +39,7 @@ if world.first:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     worlds = str(Path(__file__).parent.parent / "worlds")
     files = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]

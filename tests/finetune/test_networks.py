@@ -163,6 +163,7 @@ def test_recipes_name_losses_networks_and_trainings_that_there_are(name: str) ->
         recipe.published(scale)
 
 
+@pytest.mark.slow
 def test_a_recipe_runs_beside_the_paper_in_one_command(data: tuple[str, Path], tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     text = (FOLDER / "adaptconf_table2b.toml").read_text()
