@@ -174,7 +174,7 @@ def test_boosting_ends_with_a_perfect_head_and_refuses_chance() -> None:
     labels = np.arange(n) % 2
     apart = Task.from_arrays(
         features=rng.normal(size=(n, 4)),
-        weak_logits=np.eye(2)[labels],
+        weak_logits=np.eye(2)[labels] - 0.5,
         labels=labels,
         d_train=np.arange(n) < 80,
         encoders={"weak/0": 5 * np.eye(2)[labels]},
@@ -183,7 +183,7 @@ def test_boosting_ends_with_a_perfect_head_and_refuses_chance() -> None:
     assert len(told) == 2 and told[0]["acc_weighted_d_train"] == 1 and math.isfinite(told[0]["weight"])
     wrong = Task.from_arrays(
         features=rng.normal(size=(n, 4)),
-        weak_logits=np.eye(2)[1 - labels],
+        weak_logits=np.eye(2)[1 - labels] - 0.5,
         labels=labels,
         d_train=np.arange(n) < 80,
         teachers={"b": np.eye(2)[1 - labels]},
