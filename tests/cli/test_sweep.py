@@ -82,6 +82,7 @@ def test_json_hides_truth_and_the_file_does_not(said: Said, grid: Path, tmp_path
     assert hidden == {
         "acc_weak", "acc_zero_shot", "acc_fusion", "acc_w2s", "acc_w2s_pool", "acc_ceiling", "acc_ceiling_best",
         "acc_val", "measured_by", "pgr", "pgr_best", "pgr_zs", "pgr_flag", "agree_right", "agree_wrong",
+        "rise_val",
     }  # fmt: skip
     code, shown, _ = said("sweep", grid, "--out", out, "--json", "-q", "--reveal")
     assert code == 0 and shown == out.read_text()[-len(shown) :] and '"acc_w2s": 0' in shown
