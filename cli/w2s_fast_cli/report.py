@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(pretty_exceptions_enable=False)
 RECIPE = "recipe:"
-TUNING = ("lodo",)
+TUNING = ("lodo", "seeds", "agreement")
 
 
 @app.command()
@@ -40,7 +40,8 @@ def report(
     columns: Annotated[list[str] | None, typer.Option(help="Only these columns: accuracy, pgr, ...; globs.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Also write the table's records to this Parquet file.")] = None,
     tune: Annotated[
-        str | None, typer.Option(help="lodo: each method's configuration by the other domains' hold-val truth.")
+        str | None,
+        typer.Option(help="lodo, seeds: configurations by other domains' or seeds' hold-val; agreement: by no truth."),
     ] = None,
     against: Annotated[str | None, typer.Option(help="recipe:NAME: beside that recipe's paper numbers.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Also draw to this file: .svg, or .pdf and .png.")] = None,
@@ -54,7 +55,8 @@ def report(
     """Print the table of a results file, with PGR and 95 % intervals where the predictions were kept beside it.
 
     --tune lodo leaves one domain out: it reports every domain with the configuration that is best on the others, picked
-    from equally many configurations per method.
+    from equally many configurations per method; seeds does so with the other seeds of one data set. agreement picks by
+    the weak labels of hold-val, which need no ground truth and reward copying the weak model.
 
     Example: w2s-fast report w2s_runs/results.jsonl --format md
     """
@@ -83,7 +85,7 @@ def report(
     found = _load(results, out)
     rows, answers, notes = found.rows, by_group(found, selection=selection), ()
     if tune is not None:
-        rows, answers, notes = _tuned(rows, answers, selection=selection)
+        rows, answers, notes = _tuned(tune, rows, answers, selection=selection)
     doubtful = unverified(found.rows)
     if recipe is not None:
         if picture is not None or html is not None:
@@ -162,11 +164,13 @@ def _load(path: Path, out: Output) -> Results:
 
 
 def _tuned(
-    rows: list[Row], systems: dict[Group, Systems], *, selection: str
+    how: str, rows: list[Row], systems: dict[Group, Systems], *, selection: str
 ) -> tuple[list[Row], dict[Group, Systems], tuple[str, ...]]:
     from w2s_fast.results.summary.tuning import leave_one_domain_out
+    from w2s_fast.results.summary.tuning_within import by_agreement, leave_one_seed_out
 
-    tuned = leave_one_domain_out(rows, systems, selection=selection)
+    ways = {"lodo": leave_one_domain_out, "seeds": leave_one_seed_out, "agreement": by_agreement}
+    tuned = ways[how](rows, systems, selection=selection)
     return tuned.rows, tuned.systems, tuned.notes
 
 

@@ -54,7 +54,7 @@ class Tuned:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Unit:
+class Unit:
     """One group of rows: a domain, its systems by label, and its (seed, weak seed) pairs."""
 
     group: Group
@@ -83,8 +83,8 @@ def leave_one_domain_out(
     Errors: `DataError` for fewer than two domains, and where no configuration is complete.
     """
     chosen = [row for row in rows if row.get("selection") == selection]
-    units: dict[Block, list[_Unit]] = {}
-    for unit in _units(chosen):
+    units: dict[Block, list[Unit]] = {}
+    for unit in units_of(chosen):
         units.setdefault(_block(unit.group), []).append(unit)
     if not units:
         raise DataError(f"there is no result row of selection {selection!r} to tune on")
@@ -96,12 +96,12 @@ def leave_one_domain_out(
                 f"leaving one domain out needs two domains or more, and there is only {members[0].domain.name}; fit "
                 "the same methods on others: w2s-fast sweep FILE.toml with several data sets"
             )
-        kept[block] = _complete(members, notes)
+        kept[block] = complete(members, notes)
     count = min(len(labels) for methods in kept.values() for labels in methods.values())
     out: list[Row] = []
     choices: list[Choice] = []
     for block, members in units.items():
-        offered = {method: _reduced(method, labels, count) for method, labels in kept[block].items()}
+        offered = {method: reduced(method, labels, count) for method, labels in kept[block].items()}
         for unit in members:
             others = [other for other in members if other is not unit]
             for method, labels in offered.items():
@@ -124,12 +124,13 @@ def leave_one_domain_out(
     )
 
 
-def _units(rows: Sequence[Row]) -> list[_Unit]:
-    found: list[_Unit] = []
+def units_of(rows: Sequence[Row]) -> list[Unit]:
+    """The groups of these rows with what may be tuned."""
+    found: list[Unit] = []
     for group, domain in zip(dict.fromkeys(map(group_of, rows)), domains(rows), strict=True):
         students = {s.label: s for s in domain.methods if not any(reads_truth(row) for row in s.rows.values())}
         runs = {run for system in students.values() for run in system.rows}
-        found.append(_Unit(group=group, domain=domain, systems=students, runs=runs))
+        found.append(Unit(group=group, domain=domain, systems=students, runs=runs))
     return found
 
 
@@ -137,18 +138,24 @@ def _block(group: Group) -> Block:
     return (group[1], group[2], *group[4:])
 
 
-def _complete(units: Sequence[_Unit], notes: list[str]) -> dict[str, list[str]]:
-    """method -> labels of its distinct configurations that every run of every domain has, sorted."""
+def complete(
+    units: Sequence[Unit], notes: list[str], *, key: str = "acc_val", name: Mapping[str, str] | None = None
+) -> dict[str, list[str]]:
+    """method -> labels of its distinct configurations that every run of every domain has, sorted.
+
+    key: what they are compared by. name: label -> what it is a configuration of (None: `method_of` its rows).
+    """
     labels = sorted({label for unit in units for label in unit.systems})
     found: dict[str, dict[tuple[tuple[str, ...], ...], str]] = {}
     partial: list[str] = []
     for label in labels:
         systems = [unit.systems.get(label) for unit in units]
-        method = next(method_of(row) for s in systems if s is not None for row in s.rows.values())
+        of = next(method_of(row) for s in systems if s is not None for row in s.rows.values())
+        method = of if name is None else name[label]
         whole = [
             system
             for system, unit in zip(systems, units, strict=True)
-            if system is not None and set(system.accuracies("acc_val")) == unit.runs
+            if system is not None and set(system.accuracies(key)) == unit.runs
         ]
         if len(whole) < len(units):
             partial.append(label)
@@ -168,11 +175,12 @@ def _configuration(system: System) -> tuple[str, ...]:
     return configuration(next(iter(system.rows.values())))
 
 
-def _reduced(method: str, labels: Sequence[str], count: int) -> list[str]:
+def reduced(method: str, labels: Sequence[str], count: int) -> list[str]:
+    """So many of a method's labels, by a digest that no result enters."""
     return sorted(sorted(labels, key=lambda label: digest_json([method, label]))[:count])
 
 
-def _score(label: str, units: Sequence[_Unit]) -> float:
+def _score(label: str, units: Sequence[Unit]) -> float:
     means = []
     for unit in units:
         values = unit.systems[label].accuracies("acc_val")
