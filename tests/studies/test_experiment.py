@@ -107,7 +107,7 @@ def test_what_is_wrong_is_refused_in_one_sentence_that_says_where(asked: dict[st
 
 def test_pythons_fit_takes_the_same_options_and_checker() -> None:
     task = w2s.Task.from_arrays(
-        features=[[float(i % 2), 1.0 + i] for i in range(60)], weak_logits=[[1, 0], [0, 1]] * 30, labels=[0, 1] * 30
+        features=[[float(i % 2), 1.0 + i] for i in range(60)], weak_logits=[[3, -1], [-1, 2]] * 30, labels=[0, 1] * 30
     )
     found = w2s.fit(task, loss="kd", seeds="2", epochs=1, batch_size=8, kernels="torch", compile="never")
     assert {row["seed"] for row in found.rows} == {0, 1}
