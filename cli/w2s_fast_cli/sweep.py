@@ -92,7 +92,8 @@ def _show_agreement(say: Output, results: Results, selection: str) -> None:
     from w2s_fast.core.rows import reads_truth
     from w2s_fast.studies.sweep import agreements
 
-    found = agreements(results.rows, selection=selection)
+    unsorted = agreements(results.rows, selection=selection)
+    found = sorted(unsorted, key=lambda one: 1.0 if one.mean is None else -one.mean)
     pairs = len({(one.strong, one.weak) for one in found}) > 1
     rows = [
         [
@@ -108,6 +109,12 @@ def _show_agreement(say: Output, results: Results, selection: str) -> None:
     ]
     title = f"Weak agreement on hold-val in % ({selection}), mean ± standard deviation over seeds and data sets"
     say.grid(title, ["configuration", "agreement", "runs", "data sets", "diverged"], rows)
+    if len(found) > 1 and found[0].mean is not None:
+        say.say(
+            f"{found[0].method} agrees best with its labels, which rewards copying their errors: compare "
+            "configurations of one loss (report --tune agreement), or tune on the ground truth of other seeds or "
+            "domains (--tune seeds, --tune lodo)."
+        )
     if len({row.get("supervision") for row in results.rows if not reads_truth(row)}) > 1:
         say.say(
             "Agreement is with the labels on hold-val that a configuration's own supervision gives, which need not be "

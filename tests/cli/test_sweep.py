@@ -59,6 +59,10 @@ def test_a_sweep_shows_weak_agreement_and_no_truth(said: Said, grid: Path, tmp_p
         assert len(values) == 4
         line = next(line for line in shown.splitlines() if line.startswith(name))
         assert f"{100 * np.mean(values):.1f} ±{100 * np.std(values, ddof=1):.1f}" in line
+    lines = [line for line in shown.splitlines() if "±" in line and "]" in line]
+    agreed = [float(line.split("±")[0].split()[-1]) for line in lines]
+    assert len(agreed) > 1 and agreed == sorted(agreed, reverse=True), "best first"
+    assert "agrees best with its labels, which rewards copying" in err
     assert not [w for w in ("accuracy", "PGR", "zero-shot", "ceiling") if w in shown + err]
     code, shown, _ = said("sweep", grid, "--out", out, "--reveal")
     assert code == 0 and "accuracy" in shown and "best ceiling" in shown and "kd+lp[lr=0.01]" in shown

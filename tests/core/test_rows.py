@@ -94,7 +94,7 @@ def test_a_later_schema_is_refused(tmp_path: Path) -> None:
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="w2s-fast train --out"):
         list(read(tmp_path / "none.jsonl"))
-    with pytest.raises(DataError, match="cannot read results"):
+    with pytest.raises(DataError, match="there is no results file"):
         list(read(tmp_path))
     with pytest.raises(DataError, match="cannot write results"):
         append(tmp_path, [Row(run_id="a")])

@@ -38,7 +38,6 @@ SLIPS: dict[str, tuple[str, str, str, str]] = {
     "ceiling of any seed": (MEASURES, "if c.seed == one.seed]", "if c.seed >= 0]", FIELDS),
     "ceiling of any head": (MEASURES, "if c.ceiling_key == one.ceiling_key)", "if c.ceiling_key)", FIELDS),
     "best of what ended": (MEASURES, "if len(whole) < len(keys):", "if False:", PARTIAL),
-    "diverged ceilings count": (MEASURES, 'if c.status == "ok" and read', "if read", PARTIAL),
     "the worse base": (MEASURES, "np.mean(prior) > np.mean(weak)", "np.mean(prior) < np.mean(weak)", FIELDS),
     "base of one student": (
         MEASURES,
