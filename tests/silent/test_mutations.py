@@ -45,7 +45,6 @@ SLIPS: dict[str, tuple[str, str, str, str]] = {
         "for s, _, _ in students[:1]]\n        return",
         FIELDS,
     ),
-    "ceilings under weak_val": (PREDICTIONS, '"weak_val": "oracle"', '"weak_val": "weak_val"', FIELDS),
     "pgr_zs from weak": (SCORING, "_pgr(base, correct, ceiling)", "_pgr(weak_right, correct, ceiling)", FIELDS),
     "pgr_best by the same head": (
         SCORING,
@@ -57,7 +56,6 @@ SLIPS: dict[str, tuple[str, str, str, str]] = {
     "gap without its noise": (SCORING, "gap_se=gap_se", "gap_se=0.0", FIELDS),
     "pool without hold-val": (SCORING, "rows = one.split.pool", "rows = one.split.train", FIELDS),
     "a seed is no matter": (OUTCOME, "self.question.digest, self.seed,", "self.question.digest, 0,", UNLIKE),
-    "a role is no matter": (OUTCOME, 'role = "ceiling" if self.ceiling else "student"', 'role = "student"', FIELDS),
     "code is no matter": ("w2s_fast/methods/outcomes.py", "code_digest(method.loss)", "method.loss_name", UNLIKE),
     "ground truth is no matter": ("w2s_fast/methods/outcomes.py", '"w_gt": settings.w_gt', '"w_gt": 0', UNLIKE),
     "names are roles": (DOMAIN, "return role == CEILING if role else", "return False or", UNLIKE),

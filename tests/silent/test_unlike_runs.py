@@ -134,6 +134,11 @@ def test_a_run_has_one_id_in_any_company_and_under_any_name() -> None:
         assert ids(alone, name) <= ids(company, name) and ids(renamed, name) == ids(alone, name)
 
 
+def test_two_seeds_on_one_split_are_two_runs() -> None:
+    results = w2s.fit(student_world(), loss="kd", split="fixed", seeds=3, **QUICK)
+    assert len(ids(results, "kd+lp")) == len(ids(results, "ceiling+lp")) == 3
+
+
 def test_who_taught_is_part_of_the_question() -> None:
     task = student_world()
     other = replace(task, keys={**task.keys, "weak": dict.fromkeys(task.weak_logits, "another")})
