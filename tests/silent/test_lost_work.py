@@ -113,6 +113,18 @@ def test_missing_predictions_cost_their_own_rows_intervals_and_are_told(harm: An
         Results.load(file)
 
 
+def test_a_line_whose_runs_lie_in_a_lost_file_has_no_interval_and_the_others_have(tmp_path: Path) -> None:
+    task, file = student_world(), tmp_path / "r.jsonl"
+    for loss in ("kd", "ce"):
+        w2s.fit(task, loss=loss, head="linear", **QUICK).save(file)
+    pointer = next(r["preds"] for r in Results.load(file).rows if r["method"] == "ce+lp")
+    (tmp_path / str(pointer).partition("#")[0]).unlink()
+    told: list[str] = []
+    table = Results.load(file, torn=told).table()
+    found = {line.system: line.cells[0].half is not None for line in table.rows}
+    assert (found["kd+lp"], found["ce+lp"]) == (True, False) and len(told) == 1
+
+
 def test_heads_of_several_encoders_and_weak_models_have_files_of_their_own(tmp_path: Path) -> None:
     task, written = student_world(), []
     for strong in range(2):
@@ -174,11 +186,13 @@ def test_a_full_disk_leaves_no_part_of_a_file(results: Results, tmp_path: Path) 
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "predictions._write(Path(sys.argv[1]), np.zeros(100_000))\n"
     )
+    (tmp_path / "a.npy").write_bytes(b"whole")
     run = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "a.npy")], capture_output=True, text=True, check=False
     )
     assert "cannot write predictions" in run.stderr and run.returncode != 0
-    assert list(tmp_path.iterdir()) == [] and resource.getrlimit(resource.RLIMIT_FSIZE) == before
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == {tmp_path / "a.npy": b"whole"}, "what was there stays"
+    assert resource.getrlimit(resource.RLIMIT_FSIZE) == before
     stems = {p.name for p in _saved(results, tmp_path)}
     assert stems == {p.name for p in _saved(results, tmp_path)}, "the same predictions are the same files"
 

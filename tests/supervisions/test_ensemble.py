@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from cases import QUICK, accuracy, flipped, student, taught_p, weak_p
 
 import w2s_fast as w2s
@@ -157,3 +158,14 @@ def test_what_cannot_be_mixed_is_told() -> None:
     for supervision, loss in (("ensemble", "kd"), ("teachers", "edl")):
         with pytest.raises(UsageError, match=r"1 weak model.*--teachers"):
             w2s.fit(lone, supervision=supervision, **{**QUICK, "loss": loss})
+
+
+def test_the_weights_of_teachers_that_are_almost_certain() -> None:
+    """1 / (H + 1e-8): entropies of 1e-5 and 1e-3 weigh as they are, not as if a larger guard were between them."""
+    tables = [torch.tensor([[14.0, 0.0, 0.0]]), torch.tensor([[9.0, 0.0, 0.0]])]
+    v = []
+    for table in tables:
+        p = np.exp(table.double().numpy()[0]) / np.exp(table.double().numpy()[0]).sum()
+        v.append(1 / (-(p * np.log(p)).sum() + 1e-8))
+    _, weights = mixture(tables, mode="entropy")
+    assert weights[0].tolist() == pytest.approx([one / sum(v) for one in v], rel=1e-5)
