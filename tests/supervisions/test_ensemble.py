@@ -10,6 +10,7 @@ from cases import QUICK, accuracy, flipped, student, taught_p, weak_p
 import w2s_fast as w2s
 from w2s_fast import supervisions
 from w2s_fast.core.errors import SpecError, UsageError
+from w2s_fast.supervisions.ensemble import mixture
 from w2s_fast.tasks.task import Task
 
 
