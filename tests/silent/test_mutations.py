@@ -84,7 +84,7 @@ SLIPS: dict[str, tuple[str, str, str, str]] = {
     ),
     "rows before their ceilings": ("w2s_fast/methods/fit.py", "one.seed not in open_seeds", "one.seed >= 0", PARTIAL),
     "rows told twice": ("w2s_fast/methods/fit.py", "self._told.update(new)", "pass", PARTIAL),
-    "entropy's guard": ("w2s_fast/supervisions/ensemble.py", ".sum(-1)) + 1e-8)", ".sum(-1)) + 1e-3)", TEACHERS),
+    "entropy's guard": ("w2s_fast/supervisions/ensemble.py", ".sum(-1) + 1e-8)", ".sum(-1) + 1e-3)", TEACHERS),
     "no weights in the mixture": (
         "w2s_fast/supervisions/ensemble.py",
         "v = v / v.sum(dim=1, keepdim=True)",
