@@ -220,7 +220,7 @@ def test_more_teachers_and_their_encoders_are_joined_by_id(tmp_path: Path, broke
     assert list(task.weak_logits) == [0] and len(task.ids) == rows
     assert task.open_features is not None
     for name, logits in task.teachers.items():
-        bank = w2s.open_bank(name, data, cache=tmp_path, options=OPTIONS.in_key())
+        bank = w2s.open_bank(name, data, cache=tmp_path, options=OPTIONS)
         order = w2s.rows_of(bank, task.ids)
         kept = bank.logits()
         assert kept is not None and logits.equal(kept[order])
