@@ -104,7 +104,7 @@ def finetune(
     def show(results: Results) -> None:
         say.table(results.table(selection=selection))
 
-    with asked_to_stop() as stopped, say.progress("steps") as progress, say.stoppable("states of runs are kept"):
+    with say.stoppable("states of runs are kept"), asked_to_stop() as stopped, say.progress("steps") as progress:
         results = study.run(say=say.say, on_progress=progress, stopped=stopped)
     _keep(say, out, results, stopped(), show)
 
@@ -159,7 +159,7 @@ def run(
         **{"bank": teacher_bank, "device": device, "cache": cache, "folder": place.with_suffix(".states")},
     }
     total: Results | None = None
-    with asked_to_stop() as stopped, say.progress("steps") as progress, say.stoppable("states of runs are kept"):
+    with say.stoppable("states of runs are kept"), asked_to_stop() as stopped, say.progress("steps") as progress:
         for results in recipe.run(chosen, root=data_root, say=say.say, on_progress=progress, stopped=stopped, **more):
             total = results if total is None else total + results
 

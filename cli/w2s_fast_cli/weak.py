@@ -48,8 +48,8 @@ def weak(
     chosen = read[DataOptions]
     failed = 0
     with (
-        asked_to_stop() as stopped,
         out.stoppable("supervisors that were trained are kept"),
+        asked_to_stop() as stopped,  # inside: SIGTERM is to be saved for, not to interrupt
         out.progress("steps") as progress,
     ):
         for record in train_supervisors(

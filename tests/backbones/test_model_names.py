@@ -49,7 +49,7 @@ def test_files() -> None:
     [
         ("/models/clip", "write local:/models/clip"),
         ("models/clip", "write local:models/clip"),
-        ("resnet18", "write timm:resnet18 or open_clip:"),
+        ("resnet18", "write timm:resnet18, open_clip:"),
         ("openclip:ViT-B-32", "unknown model library 'openclip' .*did you mean 'open_clip'"),
         ("hf:org/blip", "unknown model library 'hf'"),
         ("timm:", "is incomplete; write timm:NAME"),

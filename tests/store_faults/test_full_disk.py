@@ -182,8 +182,7 @@ def test_a_complete_bank_on_a_real_read_only_file_system_is_read_and_found_compl
         fake_extract.extract(scratch / "disk")
         remount("ro")
         assert read(scratch / "disk") == calm.arrays
-        with pytest.raises(CacheError, match=r"reference .*Read-only file system"):  # all else is there already
-            fake_extract.extract(scratch / "disk")
+        fake_extract.extract(scratch / "disk")  # all is there, and no reference can be written
         assert check(scratch / "disk", calm, reported=("part 0", "part 1", "bank", "reference")) == "whole"
 
 
