@@ -71,7 +71,7 @@ def finetune(
         return
     from w2s_fast.core.errors import UsageError
     from w2s_fast.finetune.training import Training, known_fields
-    from w2s_fast.methods.networks import Arm, NetworkStudy
+    from w2s_fast.methods.networks import NetworkMethod, NetworkStudy
     from w2s_fast.methods.options import seed_numbers
 
     if not student:
@@ -89,7 +89,7 @@ def finetune(
         data=data,
         student=student,
         teacher=teacher,
-        arms=[Arm(loss=one, gt=gt) for one in loss or ["adapt_conf"]],
+        methods=[NetworkMethod(loss=one, gt=gt) for one in loss or ["adapt_conf"]],
         training=Training(**given),
         seeds=seed_numbers(seeds or "1"),
         protocol=protocol,

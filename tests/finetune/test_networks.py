@@ -19,7 +19,7 @@ from w2s_fast.core.errors import SpecError, UsageError
 from w2s_fast.finetune.fit import fit_network
 from w2s_fast.finetune.teachers import LiveTeacher, columns_of, make_bank
 from w2s_fast.finetune.training import Training
-from w2s_fast.methods.networks import Arm, NetworkStudy
+from w2s_fast.methods.networks import NetworkMethod, NetworkStudy
 from w2s_fast.recipes.networks import FOLDER, NetworkRecipe, shipped
 
 TRAINING = Training(
@@ -48,9 +48,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 
 
 def study(data: tuple[str, Path], folder: Path, **more: object) -> NetworkStudy:
-    arms = [Arm(loss="adapt_conf", gt=0.0), Arm(loss="fitnet", gt=1.0)]
+    methods = [NetworkMethod(loss="adapt_conf", gt=0.0), NetworkMethod(loss="fitnet", gt=1.0)]
     given: dict[str, object] = {
-        **{"data": data[0], "cache": data[1], "student": "drawn:cnn", "teacher": "weak:w", "arms": arms},
+        **{"data": data[0], "cache": data[1], "student": "drawn:cnn", "teacher": "weak:w", "methods": methods},
         **{"training": TRAINING, "seeds": [0, 1], "folder": folder, **more},
     }
     return NetworkStudy(**given)  # type: ignore[arg-type]
@@ -78,7 +78,7 @@ def test_a_study_is_scored_as_heads_are(data: tuple[str, Path], tmp_path: Path) 
 
 
 def test_a_trained_student_is_an_encoder(data: tuple[str, Path], tmp_path: Path) -> None:
-    study(data, tmp_path / "states", seeds=[0], arms=[Arm(loss="kd", gt=0.0)], student="cifar:resnet20",
+    study(data, tmp_path / "states", seeds=[0], methods=[NetworkMethod(loss="kd", gt=0.0)], student="cifar:resnet20",
           training=replace(TRAINING, epochs=None, steps=1)).run()  # fmt: skip
     from w2s_fast.backbones import open_encoder
 
@@ -113,7 +113,7 @@ def test_a_bank_is_the_teacher_on_its_views() -> None:
 
 
 def test_a_bank_is_kept_in_the_cache_and_changes_the_question(data: tuple[str, Path], tmp_path: Path) -> None:
-    banked = study(data, tmp_path / "states", bank=2, arms=[Arm(loss="kd", gt=0.0)], seeds=[0])
+    banked = study(data, tmp_path / "states", bank=2, methods=[NetworkMethod(loss="kd", gt=0.0)], seeds=[0])
     first = banked.run()
     [file] = (data[1] / "teacher_banks").rglob("state.safetensors")
     before = file.stat().st_mtime_ns
@@ -157,9 +157,9 @@ def test_recipes_name_losses_networks_and_trainings_that_there_are(name: str) ->
             one.training.rate_factors(1000)
             assert pair.student.partition(":")[0] in ("cifar", "timm", "drawn")
             assert not pair.student.startswith("cifar:") or pair.student.partition(":")[2] in NETWORKS
-            for arm in one.arms:
-                assert is_distiller(arm.loss) or losses.make(arm.loss)
-                replace(one.training, loss=arm.loss, gt=arm.gt, **arm.more)
+            for method in one.methods:
+                assert is_distiller(method.loss) or losses.make(method.loss)
+                replace(one.training, loss=method.loss, gt=method.gt, **method.more)
         recipe.published(scale)
 
 

@@ -40,7 +40,7 @@ BANK_SEED = 1_000_003
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
+class NetworkMethod:
     """One kind of run: a loss, the weight of ground truth, and what else differs from the study's training."""
 
     loss: str
@@ -68,7 +68,7 @@ class NetworkStudy:
     data: str
     student: str
     teacher: str
-    arms: Sequence[Arm]
+    methods: Sequence[NetworkMethod]
     training: Training
     seeds: Sequence[int] = (0,)
     protocol: str = "pool"
@@ -97,7 +97,7 @@ class NetworkStudy:
         on_progress: OnProgress | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Results:
-        """Train every arm and the ceiling for every seed and weak seed, and score them.
+        """Train every method and the ceiling for every seed and weak seed, and score them.
 
         Runs that are done are read from `folder`, one that was interrupted goes on. Stops early where `stopped` says.
         """
@@ -170,25 +170,25 @@ class _Opened:
         world = join()
         for seed in s.seeds:
             split = self._split(seed)
-            ceiling = Arm(loss="none", gt=1.0)
+            ceiling = NetworkMethod(loss="none", gt=1.0)
             done = self._run(ceiling, seed, None, split, world, on_progress, stopped)
             if done is None:
                 return
             yield done
             for _, weak_seed in self.task.pairs([seed]):
-                for arm in s.arms:
-                    if arm.loss == "none":
+                for method in s.methods:
+                    if method.loss == "none":
                         continue
-                    done = self._run(arm, seed, weak_seed, split, world, on_progress, stopped)
+                    done = self._run(method, seed, weak_seed, split, world, on_progress, stopped)
                     if done is None:
                         return
                     yield done
                     test = done.curves["acc_test"][-1]
-                    say(f"{arm.name}, seed {seed}: {test:.1%} on the test part, {done.seconds['total']:.0f} s")
+                    say(f"{method.name}, seed {seed}: {test:.1%} on the test part, {done.seconds['total']:.0f} s")
 
     def _run(
         self,
-        arm: Arm,
+        method: NetworkMethod,
         seed: int,
         weak_seed: int | None,
         split: Split,
@@ -197,7 +197,7 @@ class _Opened:
         stopped: Callable[[], bool],
     ) -> Outcome | None:
         s = self.study
-        training = replace(s.training, **{"loss": arm.loss, "gt": arm.gt, **arm.more})
+        training = replace(s.training, **{"loss": method.loss, "gt": method.gt, **method.more})
         weak = self._agreement_seed(seed) if weak_seed is None else weak_seed
         model, described, _ = self._new(seed)
         train = self.images.part(split.train)
@@ -215,7 +215,7 @@ class _Opened:
         }
         # the length decides what a step does, so that a run is known by it too
         folder = s.folder / digest_json([asked, seed, weak_seed, weak_key, split.digest])[:16]
-        label = f"{self.manifest.name}: {arm.name} seed {seed}"
+        label = f"{self.manifest.name}: {method.name} seed {seed}"
         weak_labels = self.task.weak_logits[weak].argmax(1).numpy()
         fit = fit_network(
             model,
@@ -238,11 +238,11 @@ class _Opened:
             return None
         if world.first:
             _save(model, folder)
-        return self._outcome(arm, training, fit, seed, weak_seed, split, asked, weak_key, len(train.rows))
+        return self._outcome(method, training, fit, seed, weak_seed, split, asked, weak_key, len(train.rows))
 
     def _outcome(
         self,
-        arm: Arm,
+        method: NetworkMethod,
         training: Training,
         fit: NetworkFit,
         seed: int,
@@ -258,10 +258,10 @@ class _Opened:
         epochs = len(fit.curves["loss"]) - 1
         return Outcome(
             domain=self.task.domain,
-            method="from scratch" if weak_seed is None else arm.name,
+            method="from scratch" if weak_seed is None else method.name,
             head="network",
-            loss=parse(arm.loss).name,
-            loss_resolved=arm.loss,
+            loss=parse(method.loss).name,
+            loss_resolved=method.loss,
             supervision="gt" if weak_seed is None else "weak",
             question=Question(fields=asked),
             split=split,

@@ -1,4 +1,4 @@
-"""Recipes of whole networks: a table of a paper as pairs of teacher and student, arms, and a training.
+"""Recipes of whole networks: a table of a paper as pairs of teacher and student, methods, and a training.
 
 Each scale of a file (`full`, `drawn`, `fashion`) names its data, its pairs, and what it changes in the training; a
 pair's teacher is trained first, as `weak:NAME`, where the cache has none.
@@ -18,15 +18,15 @@ from w2s_fast.core.paths import cache_root
 from w2s_fast.data import canonical
 from w2s_fast.finetune.supervisors import train_supervisors
 from w2s_fast.finetune.training import Training, known_fields
-from w2s_fast.methods.networks import Arm, NetworkStudy
+from w2s_fast.methods.networks import NetworkMethod, NetworkStudy
 from w2s_fast.recipes.tables import by_group
 from w2s_fast.report.comparison import PaperColumn, Published, comparison
 from w2s_fast.results.results import Results
 from w2s_fast.results.summary import Table
 
 FOLDER = Path(__file__).parent
-KEYS = ("title", "source", "note", "protocol", "arms", "training", "paper", "scales")
-SCALE_KEYS = ("data", "root", "pairs", "seeds", "training", "weak", "arms")
+KEYS = ("title", "source", "note", "protocol", "methods", "training", "paper", "scales")
+SCALE_KEYS = ("data", "root", "pairs", "seeds", "training", "weak", "methods")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +76,11 @@ class NetworkRecipe:
             raise UsageError(f"recipe {self.name} has no scale {name!r}; it has {', '.join(scales)}")
         return scales[name]
 
-    def arms(self, scale: str) -> list[Arm]:
+    def methods(self, scale: str) -> list[NetworkMethod]:
         """Its losses, with the paper's names."""
-        found = self.scale(scale).get("arms") or self.table["arms"]
+        found = self.scale(scale).get("methods") or self.table["methods"]
         return [
-            Arm(
+            NetworkMethod(
                 label=label,
                 loss=one["loss"],
                 gt=float(one.get("gt", 1.0)),
@@ -114,7 +114,7 @@ class NetworkRecipe:
                     data=data,
                     student=student,
                     teacher=pair.teacher,
-                    arms=self.arms(scale),
+                    methods=self.methods(scale),
                     training=Training(**training),
                     protocol=self.table.get("protocol", "official"),
                     **{"seeds": range(int(table.get("seeds", 3))), "root": root, **more},
@@ -147,7 +147,7 @@ class NetworkRecipe:
             system: {c: _fraction(v) for c, v in zip(columns, values, strict=True)}
             for system, values in paper["accuracy"].items()
         }
-        truth = {arm.name: f"{arm.name} (ground truth)" for arm in self.arms(scale) if arm.gt > 0}
+        truth = {method.name: f"{method.name} (ground truth)" for method in self.methods(scale) if method.gt > 0}
         shown = [
             PaperColumn(
                 name=label,
