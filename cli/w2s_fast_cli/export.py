@@ -20,7 +20,7 @@ def export(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Write the matrix [width, classes] that open_clip's zero-shot code takes, with the class names beside it.
+    """Write the matrix (width x classes) that open_clip's zero-shot code takes, with the class names beside it.
 
     Example: w2s-fast export heads/sketch-cpl-s0-w0-last.safetensors --out cpl.safetensors
     """

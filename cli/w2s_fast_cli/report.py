@@ -152,8 +152,8 @@ def _load(path: Path, out: Output) -> Results:
     from w2s_fast.results.results import Results
 
     torn: list[str] = []
-    predictions = path.with_name(f"{path.name}.preds")
-    if predictions.exists() or not path.is_file():
+    predictions = path.parent / f"{path.name}.preds"
+    if predictions.exists() or not path.is_file():  # also a folder of results, such as `.`
         found = Results.load(path, torn=torn)
     else:
         found = Results(rows=list(read(path, torn=torn)))

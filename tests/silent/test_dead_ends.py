@@ -197,7 +197,24 @@ def test_no_word_of_the_help_is_eaten(capsys: pytest.CaptureFixture[str]) -> Non
         with pytest.raises(SystemExit):
             whole([*path, "--help"])
         shown = "".join(filter(str.isalnum, capsys.readouterr().out))
+        told = (command.help or "").partition("\n\n")[0]
+        assert "".join(filter(str.isalnum, told)) in shown, path
         for parameter in command.params:
             words = "".join(filter(str.isalnum, getattr(parameter, "help", None) or ""))
             if not getattr(parameter, "hidden", False):
                 assert words in shown, (path, parameter.name)
+
+
+def test_a_file_from_a_windows_editor_is_toml(tmp_path: Path) -> None:
+    from w2s_fast.studies.experiment import Experiment
+    from w2s_fast.studies.sweep import read_values
+
+    path = tmp_path / "grid.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + b'method = "cpl"\nseeds = "0-4"\ndata = "drawn:sketch"\n')
+    assert Experiment.of(read_values(path), where=str(path)).fits.seeds == (0, 1, 2, 3, 4)
+
+
+def test_the_folder_one_stands_in_is_reported(tmp_path: Path) -> None:
+    program = str(Path(sys.executable).with_name("w2s-fast"))
+    done = subprocess.run([program, "report", "."], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "defect" not in done.stderr and "results" in done.stderr

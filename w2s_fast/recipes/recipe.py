@@ -85,7 +85,7 @@ class Recipe:
         if path.suffix != ".toml":
             raise UsageError(f"unknown recipe {str(name)!r}, and it is no .toml file{nearest(str(name), shipped())}")
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
             found = tomllib.loads(text)
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"

@@ -27,7 +27,7 @@ def read_values(path: str | Path) -> dict[str, Any]:
     if not Path(path).exists() and str(path) in shipped():
         path = SHIPPED / f"{path}.toml"
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -86,7 +86,7 @@ def kept(results: str | Path, digest: str, *, cache: str | Path | None = None) -
     if Path(results).is_dir():
         path = next(iter(sorted(Path(results).glob(f"*.experiments/{digest}.json"))), path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         raise DataError(
             f"{results}: experiment {digest[:12]} is not kept in {path.parent}; keep that folder with the rows, "

@@ -53,7 +53,7 @@ class NetworkRecipe:
         if not path.is_file():
             raise UsageError(f"there is no recipe of networks {name!r}{nearest(name, shipped())}")
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except tomllib.TOMLDecodeError as error:
             raise UsageError(f"{path}: {error}") from None
         for key in table:
