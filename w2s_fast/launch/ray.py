@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from w2s_fast.core.errors import UsageError, W2SError
@@ -68,7 +69,7 @@ def _own(error: Any) -> Exception:
 @contextmanager
 def _connected(*, workers: int | None, address: str | None) -> Iterator[Any]:
     try:
-        import ray
+        ray: Any = import_module("ray")
     except ImportError:
         raise UsageError("--launcher ray needs Ray: pip install 'w2s_fast[ray]'") from None
     if address is None:
