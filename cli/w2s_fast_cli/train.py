@@ -112,3 +112,5 @@ def _compare(say: Output, again: Path, results: Results) -> None:
     shared = [key for key in now if key in before]
     same = sum(before[key] == now[key] for key in shared)
     say.say(f"{same} of {len(shared)} rows of the same runs have the accuracy that they have in {again}")
+    if others := len(now) - len(shared):
+        say.say(f"{others} rows are of runs that {again} does not have: their question is another one by now")

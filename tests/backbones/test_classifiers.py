@@ -12,7 +12,7 @@ from tiny import photo
 
 from w2s_fast.backbones import open_encoder
 from w2s_fast.backbones import torchvision as tv
-from w2s_fast.backbones.preprocess import transform
+from w2s_fast.backbones.preprocess import Transform
 from w2s_fast.backbones.taps import Watch
 from w2s_fast.core.errors import ModelError
 from w2s_fast.core.hashing import canonical_json
@@ -43,7 +43,7 @@ def test_timm_is_timms_own_pipeline(name: str) -> None:
         assert torch.equal(logits, net(x))  # type: ignore[arg-type]
         assert torch.equal(features, net.forward_head(net.forward_features(x), pre_logits=True))
     assert features.shape == (1, encoder.dim)
-    assert transform(json.loads(canonical_json(encoder.preprocess)))(PHOTOS[0]).equal(encoder.prepare(PHOTOS[0]))
+    assert Transform(json.loads(canonical_json(encoder.preprocess)))(PHOTOS[0]).equal(encoder.prepare(PHOTOS[0]))
 
 
 def test_timm_taps() -> None:

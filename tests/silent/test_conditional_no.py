@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from small_s3 import Bucket, Fault
 
 from w2s_fast.core.errors import CacheError
 from w2s_fast.store import objects as stores
-from w2s_fast.store.objects import BucketObjects, FolderObjects
+from w2s_fast.store.objects import BucketObjects
 
 SOON = timedelta(milliseconds=1)
 obstore_store = pytest.importorskip("obstore.store")
@@ -68,9 +67,3 @@ def test_a_store_that_never_takes_it_is_an_error(bucket) -> None:
     with pytest.raises(CacheError, match=r"s3://team/v1/x: 3 times the store said that it exists, and it does not"):
         objects.put("v1/x", b"mine")
     assert not server.held and next(server.puts) == 3
-
-
-def test_a_folder_says_the_same(tmp_path: Path) -> None:
-    objects = FolderObjects(root=tmp_path)
-    assert objects.put("v1/x", b"theirs") and objects.put("v1/x", b"theirs")
-    assert not objects.put("v1/x", b"mine") and not objects.put("v1/x", b"them") and not objects.put("v1/x", b"m")

@@ -25,16 +25,14 @@ from w2s_fast.store import (
     verify_bank,
     write_ref,
 )
-from w2s_fast.store.objects import BucketObjects, FolderObjects, Objects, open_objects
+from w2s_fast.store.objects import BucketObjects, Objects, open_objects
 
 obstore_store = pytest.importorskip("obstore.store")
 NUMBER = itertools.count()
 
 
-@pytest.fixture(params=["folder", "obstore memory", "obstore files"])
+@pytest.fixture(params=["obstore memory", "obstore files"])
 def objects(request, tmp_path) -> Objects:
-    if request.param == "folder":
-        return FolderObjects(root=tmp_path / "objects")
     if request.param == "obstore memory":
         return BucketObjects(store=obstore_store.MemoryStore(), url="memory://x")
     return BucketObjects(store=obstore_store.LocalStore(prefix=str(tmp_path / "bucket"), mkdir=True), url="file")

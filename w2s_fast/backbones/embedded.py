@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from w2s_fast.backbones import Library, ModelName, Options
 from w2s_fast.backbones.encoder import FrozenEncoder
 from w2s_fast.backbones.loading import seeded
-from w2s_fast.backbones.preprocess import of_drawn, transform
+from w2s_fast.backbones.preprocess import Transform, of_drawn
 from w2s_fast.core.errors import ModelError, UsageError, nearest
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -108,7 +108,7 @@ def student(
     with seeded(seed):
         module = DrawnCNN(num_classes)
     described = of_drawn(IMAGE_SIZE, MEAN, STD)
-    return module, described, transform(described)
+    return module, described, Transform(described)
 
 
 def trained(module: nn.Module, model: ModelName, options: Options, **fields: Any) -> FrozenEncoder:

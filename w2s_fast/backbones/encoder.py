@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from w2s_fast.backbones.digests import state_digest
-from w2s_fast.backbones.preprocess import transform
+from w2s_fast.backbones.preprocess import Transform
 from w2s_fast.core.errors import MissingText
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class FrozenEncoder:
     @cached_property
     def transform(self) -> Callable[[Any], Tensor]:
         """How an image is prepared, without the network."""
-        return transform(self.preprocess)
+        return Transform(self.preprocess)
 
     def prepare(self, image: Any) -> Tensor:
         """The model's own evaluation transform: RGB `PIL.Image` -> f[3, h, w]."""

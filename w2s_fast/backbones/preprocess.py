@@ -1,6 +1,6 @@
 """Evaluation transforms rebuilt from a plain description, so that the cache key says exactly what ran.
 
-Each function `of_<library>` reads the description off a model; `transform` turns one back into that library's own code.
+Each function `of_<library>` reads the description off a model; `Transform` turns one back into that library's own code.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Transform:
     """
 
     def __init__(self, described: dict[str, Any]) -> None:
+        """Errors: `ModelError` for a route that is not known."""
         self.described = described
         build = _ROUTES.get(described.get("route", ""))
         if build is None:
@@ -72,11 +73,6 @@ class Transform:
 
     def __call__(self, image: Any) -> Tensor:
         return self._prepare(image)
-
-
-def transform(described: dict[str, Any]) -> Transform:
-    """The transform of a description; `ModelError` for an unknown route."""
-    return Transform(described)
 
 
 def _open_clip(cfg: dict[str, Any]) -> Callable[[Any], Tensor]:

@@ -22,7 +22,7 @@ from w2s_fast.backbones.loading import (
     seeded,
     unprefixed,
 )
-from w2s_fast.backbones.preprocess import of_timm, transform
+from w2s_fast.backbones.preprocess import Transform, of_timm
 from w2s_fast.backbones.taps import LOGITS, Watch
 from w2s_fast.core.errors import ModelError, nearest
 
@@ -245,7 +245,7 @@ def student(
         head = module.pretrained_cfg.get("classifier")
         load_body(module, name, tuple(f"{h}." for h in ([head] if isinstance(head, str) else head or ())))
     described = of_timm(resolve_data_config({}, model=module))
-    return module, described, transform(described)
+    return module, described, Transform(described)
 
 
 def _names(pattern: str) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from w2s_fast.backbones import Library, ModelName, Options
 from w2s_fast.backbones.encoder import FrozenEncoder
 from w2s_fast.backbones.loading import fetching, load_body, load_strictly, read_state, seeded
-from w2s_fast.backbones.preprocess import of_torchvision, transform
+from w2s_fast.backbones.preprocess import Transform, of_torchvision
 from w2s_fast.backbones.taps import LOGITS, Watch
 from w2s_fast.core.errors import ModelError, nearest
 
@@ -186,7 +186,7 @@ def student(
     elif pretrained:
         fetch(module, weights, model=str(name), head=False)
     described = of_torchvision(weights.transforms())
-    return module, described, transform(described)
+    return module, described, Transform(described)
 
 
 def _names(pattern: str) -> Iterator[tuple[str, str]]:

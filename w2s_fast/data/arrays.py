@@ -30,11 +30,6 @@ def array_route(identity: str) -> dict[str, Any]:
     return {"route": "array", "identity": identity}
 
 
-def is_array(manifest: Manifest) -> bool:
-    """Whether `uris` are `FORMAT:ROW:FILE` of this module."""
-    return manifest.decode.get("route") == "array"
-
-
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """An idx file of unsigned bytes, gzipped or not: u8 of the shape that it tells; `DataError` for any other file."""
     content = _content(path)

@@ -1,19 +1,16 @@
-"""Names with bytes behind them: what a shared store of banks has to offer, as a folder and as a bucket."""
+"""Names with bytes behind them: what a shared store of banks has to offer, and a bucket as such a store."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from w2s_fast.core.errors import CacheError, UsageError
-from w2s_fast.store import files
-from w2s_fast.store.layout import TMP
 
 CONFLICT_WAITS = (0.0, 0.1, 0.4, 1.6, 3.2)
 """Seconds before each try to create an object that a store says exists, and that it then has not."""
@@ -53,47 +50,6 @@ class Objects(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderObjects:
-    """Objects as files below a folder, by the durable operations that banks are written with."""
-
-    root: Path
-
-    def put(self, name: str, data: bytes, *, replace: bool = False) -> bool:
-        path = self._path(name)
-        with _told(str(self.root)):
-            files.make_dirs(path.parent)
-            if not replace:
-                return files.put_new(path, data) or _is(files.read_regular, path, data)
-            files.put(path, data)
-            return True
-
-    def get(self, name: str, *, limit: int) -> bytes:
-        with _told(str(self.root)):
-            return files.read_regular(self._path(name), limit=limit)
-
-    def list(self, prefix: str) -> Iterator[Stored]:
-        found: list[Stored] = []
-        for here, _, names in os.walk(self._path(prefix)):
-            for name in names:
-                path = Path(here, name)
-                if not name.startswith(TMP):
-                    s = os.lstat(path)
-                    inside = path.relative_to(self.root).as_posix()
-                    found.append(Stored(name=inside, bytes=s.st_size, modified=s.st_mtime))
-        return iter(sorted(found, key=lambda one: one.name))
-
-    def delete(self, name: str) -> None:
-        with _told(str(self.root)):
-            try:
-                files.unlink(self._path(name))
-            except FileNotFoundError:
-                return
-
-    def _path(self, name: str) -> Path:
-        return self.root / _plain(name)
-
-
-@dataclass(frozen=True, kw_only=True)
 class BucketObjects:
     """Objects in an obstore store: a bucket of S3, GCS or Azure, or memory."""
 
@@ -108,8 +64,12 @@ class BucketObjects:
                     return True
                 # a no alone says little: S3 answers so, too, to a name on which two writers met (nothing was written
                 # then), and to the repetition of a request of ours whose answer was lost (it was written)
-                with suppress(FileNotFoundError):
-                    return _is(self.get, name, data)
+                try:
+                    return self.get(name, limit=len(data)) == data
+                except FileNotFoundError:
+                    continue
+                except CacheError:  # more bytes than these
+                    return False
         raise CacheError(
             f"{self.url}/{name}: {len(CONFLICT_WAITS)} times the store said that it exists, and it does not; "
             "run the command again, and if that does not help use a store that keeps conditional writes"
@@ -166,16 +126,6 @@ def open_objects(url: str) -> Objects:
     with _told(url):
         # memory is this process's own: for tests
         return BucketObjects(store=MemoryStore() if url.startswith("memory:") else from_url(url), url=url)
-
-
-def _is(read: Callable[..., bytes], at: Any, data: bytes) -> bool:
-    """Whether what `read` finds there are these bytes; FileNotFoundError where there is nothing."""
-    try:
-        return read(at, limit=len(data)) == data
-    except FileNotFoundError:
-        raise
-    except (CacheError, OSError):  # more bytes than these
-        return False
 
 
 def _plain(name: str) -> str:

@@ -95,7 +95,7 @@ def student(
 ) -> tuple[nn.Module, dict[str, Any], Callable[[Any], Tensor]]:
     """A network drawn from `seed`; of `/@FILE` all but the classifier is loaded. See `students.new_module`."""
     from w2s_fast.backbones.loading import load_body, seeded
-    from w2s_fast.backbones.preprocess import transform
+    from w2s_fast.backbones.preprocess import Transform
 
     with seeded(seed):
         module = build(name.name, num_classes)
@@ -104,7 +104,7 @@ def student(
     elif name.pretrained is not None and name.file is None:
         raise UsageError(f"{name}: cifar networks have no weights by name; write cifar:{name.name}/@FILE")
     described = describe(name.name)
-    return module, described, transform(described)
+    return module, described, Transform(described)
 
 
 def trained(module: nn.Module, model: ModelName, options: Options, **fields: Any) -> FrozenEncoder:
