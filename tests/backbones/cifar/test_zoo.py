@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from w2s_fast.backbones import library, open_encoder
 from w2s_fast.backbones.cifar import build, describe
 from w2s_fast.backbones.loading import seeded
-from w2s_fast.backbones.preprocess import transform
+from w2s_fast.backbones.preprocess import Transform
 from w2s_fast.backbones.students import new_module
 from w2s_fast.core.errors import ModelError, UsageError
 
@@ -163,7 +163,7 @@ def test_names_say_what_is_wrong() -> None:
 
 
 def test_small_pictures_get_edges_and_others_are_cut() -> None:
-    prepare = transform(describe("resnet20"))
+    prepare = Transform(describe("resnet20"))
     white = Image.new("RGB", (28, 28), "white")
     x = prepare(white)
     black = prepare(Image.new("RGB", (32, 32)))
@@ -173,4 +173,4 @@ def test_small_pictures_get_edges_and_others_are_cut() -> None:
     wide = Image.new("RGB", (96, 48))
     wide.paste((255, 0, 0), (24, 0, 72, 48))
     assert float(prepare(wide)[0].min()) > 1.5  # only the red centre is seen
-    assert transform(describe("fewshot_resnet12"))(white).shape == (3, 80, 80)
+    assert Transform(describe("fewshot_resnet12"))(white).shape == (3, 80, 80)
